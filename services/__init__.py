@@ -1,0 +1,1 @@
+"""The two agencies, the exchange between them, and what both stand on."""

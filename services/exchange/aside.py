@@ -1,0 +1,265 @@
+"""Set aside what cannot be taken: exact bytes, cause and attempts are kept, the rest goes on.
+
+Bytes that nobody vouches for never mark a message id: they are counted per cause and minute. What
+an agency did sign and cannot be taken is answered with a refusal, so that the sender stops
+publishing it; its deadlines run on. A signature that is wrong under a known key is refused for ever;
+a key that is unknown may be trusted tomorrow, and then the same bytes are redriven.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from uuid import UUID
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from schemas.canonical import b64
+from schemas.catalog import body_of
+from schemas.envelope import Attributes, Kind, Lane, Unverified, read, verify
+from schemas.errors import EvidenceError, NoticeBusError, RejectedError
+from schemas.reply import Refusal
+from services.bus import Entry
+from services.exchange import gaps, outbox
+from services.exchange.agency import Agency
+from services.exchange.intake import Arrived
+from services.exchange.store import dead, incoming
+from services.exchange.store.dead import DeadLetter
+from services.exchange.store.incoming import InboxRow
+from services.ledger.records import make_record
+from services.ledger.store import Transaction, append
+from services.telemetry.metrics import MESSAGES_REFUSED, UNAUTHENTICATED
+
+log = structlog.get_logger()
+
+UNKNOWN_KEY = "NB-2010"
+# Other bytes under an id, sequence or revision that was taken: the first stays, this one never goes.
+TWINS = frozenset({"NB-2151", "NB-2152", "NB-2153"})
+ATTEMPTS_USED_UP = "NB-2110"
+
+
+async def set_aside_unauthenticated(
+    agency: Agency, refused: Sequence[tuple[Entry, RejectedError]]
+) -> None:
+    """Keep entries that nobody vouches for, all in one transaction, and count them."""
+    if not refused:
+        return
+    now = datetime.now(UTC)
+    async with agency.store.transaction() as tx:
+        for entry, error in refused:
+            await _keep_unauthenticated(agency, tx, entry, error, now)
+        for (stream, cause), arrivals in Counter((e.stream, x.code) for e, x in refused).items():
+            await dead.count_unauthenticated(tx, stream, cause, arrivals, now)
+            UNAUTHENTICATED.labels(cause).inc(arrivals)
+            log.error("entries refused", stream=stream, cause=cause, count=arrivals)
+
+
+async def _keep_unauthenticated(
+    agency: Agency, tx: Transaction, entry: Entry, error: RejectedError, now: datetime
+) -> None:
+    claimed = _claims(entry)
+    open_again = error.code == UNKNOWN_KEY
+    claims = claimed.claims if claimed is not None else None
+    letter = DeadLetter(
+        dead_id=uuid7(),
+        stream=entry.stream,
+        entry_id=entry.entry_id,
+        bytes_hash=sha256(entry.jws).digest(),
+        envelope=entry.jws,
+        cause=error.code,
+        field=_field(error),
+        schema_version=None,
+        authentic=False,
+        message_id=claims.id if claims else None,
+        notice_id=claims.subject if claims else None,
+        generation=claims.generation if claims else None,
+        sequence=claims.sequence if claims else None,
+        first_at=now,
+        last_at=now,
+        arrivals=1,
+        state="open" if open_again else "refused",
+        state_at=now,
+    )
+    _, arrivals = await dead.set_aside(tx, letter)
+    if arrivals > 1 or not open_again or claimed is None or claims is None:
+        return
+    # The claims decide only where the refusal points: the sender compares the hash with what it
+    # sent, so a forged claim tells it nothing.
+    if claims.recipient == agency.name and claims.lane is not Lane.CONTROL:
+        await _answer_with_refusal(tx, claims, claimed.hash, error, now, final=False)
+
+
+async def refuse(
+    agency: Agency, message: Arrived, error: RejectedError | EvidenceError
+) -> None:
+    """Set aside a message that its sender did sign: dead letter, record, and a refusal in answer."""
+    now = datetime.now(UTC)
+    attributes = message.envelope.attributes
+    twin = error.code in TWINS
+    async with agency.store.transaction() as tx:
+        highest = await incoming.lock_stream(tx, message.entry.stream, attributes.generation)
+        await dead.set_aside(tx, _letter(message, error, now, final=twin))
+        records = await append(
+            tx,
+            [
+                make_record(
+                    "message.refused",
+                    time=now,
+                    result="refused",
+                    notice_id=attributes.subject,
+                    message_id=attributes.id,
+                    stream=message.entry.stream,
+                    generation=attributes.generation,
+                    sequence=attributes.sequence,
+                    envelope=message.envelope.hash,
+                    commitment=attributes.commitment,
+                    reason=error.code,
+                )
+            ],
+        )
+        if twin or isinstance(error, EvidenceError):
+            await dead.raise_alarm(tx, error.code, str(attributes.id), now)
+        if not twin and not message.redriven:
+            answer = None
+            if attributes.lane is not Lane.CONTROL:
+                answer = await _answer_with_refusal(
+                    tx, attributes, message.envelope.hash, error, now, final=False
+                )
+            await incoming.add(
+                tx,
+                message.entry.stream,
+                attributes.generation,
+                [_refused_row(attributes, message.envelope.hash, records[0], answer)],
+                now,
+            )
+            await gaps.note_arrivals(
+                tx,
+                message.entry.stream,
+                attributes.generation,
+                highest,
+                [attributes.sequence],
+                now,
+            )
+    MESSAGES_REFUSED.labels(error.code).inc()
+    log.error(
+        "message refused",
+        message_id=str(attributes.id),
+        stream=message.entry.stream,
+        cause=error.code,
+    )
+
+
+async def note_failure(agency: Agency, entry: Entry, error: Exception) -> bool:
+    """Count a failed attempt of an entry tried alone; True once it was set aside for it."""
+    cause = error.code if isinstance(error, NoticeBusError) else type(error).__name__
+    now = datetime.now(UTC)
+    async with agency.store.transaction() as tx:
+        number = await dead.add_attempt(
+            tx, stream=entry.stream, entry_id=entry.entry_id, cause=cause, now=now
+        )
+    log.warning(
+        "attempt failed",
+        stream=entry.stream,
+        entry_id=entry.entry_id,
+        attempt=number,
+        cause=cause,
+        exc_info=error,
+    )
+    if number < agency.settings.delivery.attempts_max:
+        return False
+    spent = RejectedError(ATTEMPTS_USED_UP, attempts=number, cause=cause)
+    try:
+        envelope = verify(read(entry.jws), agency.directory.verify_keys)
+    except RejectedError:
+        await set_aside_unauthenticated(agency, [(entry, spent)])
+    else:
+        await refuse(agency, Arrived(entry=entry, envelope=envelope), spent)
+    return True
+
+
+async def _answer_with_refusal(
+    tx: Transaction,
+    attributes: Attributes,
+    envelope_hash: bytes,
+    error: NoticeBusError,
+    now: datetime,
+    *,
+    final: bool,
+) -> UUID:
+    message_id = uuid7()
+    refusal = Refusal(
+        message_id=attributes.id,
+        stream=attributes.stream,
+        generation=attributes.generation,
+        sequence=attributes.sequence,
+        envelope=b64(envelope_hash),
+        code=error.code,
+        field=_field(error),
+        final=final,
+        at=now,
+    )
+    await outbox.say(
+        tx,
+        message_id=message_id,
+        kind=Kind.REFUSAL,
+        body=body_of(refusal),
+        correlation_id=attributes.correlationid,
+        causation_id=attributes.id,
+        made_at=now,
+    )
+    return message_id
+
+
+def _letter(
+    message: Arrived, error: NoticeBusError, now: datetime, *, final: bool
+) -> DeadLetter:
+    attributes = message.envelope.attributes
+    return DeadLetter(
+        dead_id=uuid7(),
+        stream=message.entry.stream,
+        entry_id=message.entry.entry_id,
+        bytes_hash=sha256(message.entry.jws).digest(),
+        envelope=message.entry.jws,
+        cause=error.code,
+        field=_field(error),
+        schema_version=f"{attributes.kind}/{attributes.version}",
+        authentic=True,
+        message_id=attributes.id,
+        notice_id=attributes.subject,
+        generation=attributes.generation,
+        sequence=attributes.sequence,
+        first_at=now,
+        last_at=now,
+        arrivals=1,
+        state="refused" if final else "open",
+        state_at=now,
+    )
+
+
+def _refused_row(
+    attributes: Attributes, envelope_hash: bytes, record_id: int, answered_by: UUID | None
+) -> InboxRow:
+    return InboxRow(
+        message_id=attributes.id,
+        sequence=attributes.sequence,
+        kind=str(attributes.kind),
+        notice_id=attributes.subject,
+        revision=attributes.revision,
+        envelope_hash=envelope_hash,
+        state="refused",
+        record_id=record_id,
+        answered_by=answered_by,
+    )
+
+
+def _claims(entry: Entry) -> Unverified | None:
+    try:
+        return read(entry.jws)
+    except RejectedError:
+        return None
+
+
+def _field(error: NoticeBusError) -> str | None:
+    field = error.where.get("field")
+    return str(field) if field is not None else None

@@ -1,0 +1,132 @@
+"""Know what did not arrive: sequences are gapless for each stream, so a gap is a fact.
+
+`arrive` is pure arithmetic; asking for what is missing is a resend request in `control`, repeated
+with growing pauses until the range has arrived or the sender declared it void.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from schemas.catalog import body_of
+from schemas.envelope import Kind
+from schemas.reply import Resend
+from services.exchange import outbox
+from services.exchange.agency import Agency
+from services.exchange.store import incoming
+from services.ledger.records import make_record
+from services.ledger.store import Transaction, append
+
+log = structlog.get_logger()
+
+# Reordering inside one read is not a gap yet: wait this long before asking.
+_GRACE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What arriving sequences change: the highest, gaps to close, gaps to open (inclusive)."""
+
+    highest: int
+    closed: list[tuple[int, int]]
+    opened: list[tuple[int, int]]
+
+
+def arrive(highest: int, gaps: Sequence[tuple[int, int]], sequences: Iterable[int]) -> Arrival:
+    """Return what `sequences` change for a stream that stood at `highest` with `gaps` (ascending).
+
+    A sequence above the highest opens a gap for what it skipped; one inside a gap splits it.
+    """
+    current = list(gaps)
+    for sequence in sorted(set(sequences)):
+        if sequence > highest:
+            if sequence > highest + 1:
+                current.append((highest + 1, sequence - 1))
+            highest = sequence
+            continue
+        at = bisect_left(current, sequence, key=lambda gap: gap[1])
+        if at == len(current) or current[at][0] > sequence:
+            continue
+        first, last = current.pop(at)
+        rest = [(first, sequence - 1), (sequence + 1, last)]
+        current[at:at] = [gap for gap in rest if gap[0] <= gap[1]]
+    before, after = set(gaps), set(current)
+    return Arrival(highest, sorted(before - after), sorted(after - before))
+
+
+async def note_arrivals(
+    tx: Transaction,
+    stream: str,
+    generation: int,
+    highest: int,
+    sequences: Sequence[int],
+    now: datetime,
+) -> None:
+    """Move a stream's highest sequence and its gaps; the caller holds the stream's row."""
+    if sequences and min(sequences) == highest + 1 and max(sequences) == highest + len(sequences):
+        await incoming.set_highest(tx, stream, generation, max(sequences))
+        return
+    gaps = await incoming.gaps_of(tx, stream, generation)
+    arrival = arrive(highest, gaps, sequences)
+    if arrival.highest != highest:
+        await incoming.set_highest(tx, stream, generation, arrival.highest)
+    if not arrival.closed and not arrival.opened:
+        return
+    await incoming.change_gaps(
+        tx, stream, generation, closed=arrival.closed, opened=arrival.opened, now=now
+    )
+    found = [gap for gap in arrival.opened if gap[0] > highest]
+    await append(
+        tx,
+        [
+            make_record(
+                "gap.found",
+                time=now,
+                stream=stream,
+                generation=generation,
+                detail={"first": first, "last": last},
+            )
+            for first, last in found
+        ],
+    )
+
+
+async def ask(agency: Agency) -> int:
+    """Ask the sender for gaps that are due; returns how many ranges were asked for."""
+    now = datetime.now(UTC)
+    settings = agency.settings.delivery
+    async with agency.store.transaction() as tx:
+        due = await incoming.due_gaps(
+            tx, now=now, grace=_GRACE_SECONDS, again=settings.gap_ask_seconds
+        )
+        for gap in due:
+            message_id = uuid7()
+            await outbox.say(
+                tx,
+                message_id=message_id,
+                kind=Kind.RESEND,
+                body=body_of(
+                    Resend(
+                        stream=gap.stream,
+                        generation=gap.generation,
+                        first=gap.first,
+                        last=gap.last,
+                    )
+                ),
+                correlation_id=message_id,
+                causation_id=None,
+                made_at=now,
+            )
+            await incoming.asked(tx, gap, now)
+            log.warning(
+                "gap asked for",
+                stream=gap.stream,
+                first=gap.first,
+                last=gap.last,
+                attempt=gap.asked + 1,
+            )
+    return len(due)

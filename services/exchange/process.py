@@ -1,0 +1,194 @@
+"""Run one agency's side of the exchange: relays, deliveries, sealer, and the work around them.
+
+Each part can run in a process of its own (`only`) or all in one. A part that stops for a reason it
+cannot mend ends the process with an error, so that whoever started it starts it again; whatever was
+under way is in the database and is found there.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+
+import structlog
+
+from schemas.envelope import Lane, stream_name
+from schemas.errors import UnavailableError
+from services.bus import Publisher, Reader
+from services.exchange import gaps, held, unauthenticated
+from services.exchange.agency import Agency, open_agency
+from services.exchange.answers import Answers
+from services.exchange.control import Control
+from services.exchange.delivery import Delivery
+from services.exchange.effects import Effects
+from services.exchange.intake import Intake
+from services.exchange.outbox import OUTBOX_CHANNEL
+from services.exchange.parties import PARTY_CHANNEL
+from services.exchange.relay import Relay
+from services.exchange.status import Status
+from services.exchange.store import outgoing
+from services.exchange.upkeep import Upkeep
+from services.ledger.sealer import Sealer
+from services.settings import Settings
+from services.telemetry.health import HealthServer, Probe
+
+log = structlog.get_logger()
+
+PARTS = ("relay", "delivery", "sealer")
+_UPKEEP_SECONDS = 1.0
+
+
+def delivery_of(agency: Agency, effects: Effects) -> Delivery:
+    """Return what takes messages for an agency, from the bus or from a dead letter."""
+    return Delivery(
+        agency=agency,
+        intake=Intake(agency=agency, effects=effects),
+        control=Control(agency=agency, effects=effects),
+    )
+
+
+def incoming_streams(agency: Agency) -> list[str]:
+    """Return the streams that the peer writes to us, by the partitions of its party file."""
+    newest = agency.directory.newest
+    partitions: dict[str, int] = newest.partitions.model_dump() if newest is not None else {}
+    return [
+        stream_name(agency.peer, agency.name, lane, number)
+        for lane in Lane
+        for number in range(1 if lane is Lane.CONTROL else partitions.get(lane, 1))
+    ]
+
+
+@dataclass(slots=True)
+class Process:
+    """The running parts of one agency, and what they say of their health."""
+
+    agency: Agency
+    effects: Effects
+    publisher: Publisher
+    relays: list[Relay] = field(default_factory=list)
+    readers: list[Reader] = field(default_factory=list)
+    sealer: Sealer | None = None
+    wakes: list[asyncio.Event] = field(default_factory=list)
+
+    async def run(self, stop: asyncio.Event, only: Collection[str]) -> None:
+        """Run the parts named in `only` until `stop`."""
+        agency = self.agency
+        async with asyncio.TaskGroup() as group:
+            if "relay" in only:
+                async with agency.store.transaction() as tx:
+                    heads = await outgoing.heads(tx)
+                for head in heads:
+                    relay, wake = Relay(agency, head.stream, self.publisher), asyncio.Event()
+                    self.relays.append(relay)
+                    self.wakes.append(wake)
+                    group.create_task(relay.run(stop, wake), name=f"relay {head.stream}")
+                upkeep = Upkeep(agency, self.publisher)
+                group.create_task(_every(stop, "upkeep", upkeep.step), name="upkeep")
+            if "delivery" in only:
+                delivery = delivery_of(agency, self.effects)
+                for stream in incoming_streams(agency):
+                    reader = Reader(
+                        agency.settings.redis_url_required,
+                        stream=stream,
+                        group=agency.name,
+                        consumer=f"{agency.name}-0",
+                        take=delivery.take,
+                        failed=delivery.failed,
+                        settings=agency.settings,
+                    )
+                    self.readers.append(reader)
+                    group.create_task(reader.run(stop), name=f"reader {stream}")
+                group.create_task(_every(stop, "incoming", self._look_after_incoming))
+            if "sealer" in only:
+                self.sealer = Sealer(
+                    agency.store,
+                    log_key=agency.ring.log_key,
+                    settings=agency.settings.sealer,
+                    answer=Answers(agency).answer,
+                )
+                group.create_task(self.sealer.run(stop), name="sealer")
+            group.create_task(self._listen(stop), name="listener")
+
+    async def _look_after_incoming(self) -> None:
+        while await held.apply_held(self.agency, self.effects):
+            pass
+        await gaps.ask(self.agency)
+        await unauthenticated.record_ended_minutes(self.agency)
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        """Wake what waits, whoever committed: this process or another."""
+        while not stop.is_set():
+            try:
+                channels = [OUTBOX_CHANNEL, PARTY_CHANNEL]
+                async for channel in self.agency.store.listen(channels, stop):
+                    if channel == PARTY_CHANNEL:
+                        await self.agency.reload()
+                    for wake in self.wakes:
+                        wake.set()
+            except UnavailableError as error:
+                log.warning("listener waits", code=error.code)
+                await pause(stop, 0.5)
+
+    def probes(self) -> dict[str, Callable[[], Probe | Awaitable[Probe]]]:
+        """Return what `/ready` asks: every part that was started, and how long answers take."""
+        status = Status(self.agency, self.publisher)
+        probes: dict[str, Callable[[], Probe | Awaitable[Probe]]] = {
+            "store": status.store,
+            "bus": status.bus,
+            "answers": status.answers,
+        }
+        probes["relay"] = lambda: _alive("relay", {r.stream: r.healthy for r in self.relays})
+        probes["reader"] = lambda: _alive("reader", {r.stream: r.healthy for r in self.readers})
+        sealer = self.sealer
+        if sealer is not None:
+            probes["sealer"] = lambda: _alive("sealer", {"log": sealer.healthy})
+        return probes
+
+
+def _alive(part: str, healthy: dict[str, bool]) -> Probe:
+    broken = sorted(name for name, ok in healthy.items() if not ok)
+    if broken:
+        return Probe(ok=False, detail=f"{part} not running: {', '.join(broken)}")
+    return Probe(ok=True, detail=f"{len(healthy)} running")
+
+
+async def _every(stop: asyncio.Event, what: str, step: Callable[[], Awaitable[None]]) -> None:
+    """Run `step` about once a second until `stop`; an outage of a peer is waited out."""
+    while not stop.is_set():
+        try:
+            await step()
+        except UnavailableError as error:
+            log.warning("waits for a peer", what=what, code=error.code)
+        await pause(stop, _UPKEEP_SECONDS)
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Return after `seconds`, or at once when told to stop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+async def serve(
+    settings: Settings,
+    *,
+    effects_of: Callable[[Agency], Effects],
+    only: Collection[str] = PARTS,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Run an agency's parts until SIGTERM, SIGINT or `stop`; health and metrics over HTTP."""
+    ending = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    async with (
+        open_agency(settings) as agency,
+        Publisher.open(settings.redis_url_required, settings=settings.bus) as publisher,
+    ):
+        process = Process(agency, effects_of(agency), publisher)
+        running = asyncio.create_task(process.run(ending, only))
+        async with HealthServer(settings.http, process.probes()):
+            log.info("agency runs", parts=",".join(only))
+            await running
+    log.info("agency stopped")

@@ -1,0 +1,227 @@
+"""Number accepted messages, sign them, and move them onto their stream.
+
+One relay for each stream. Sequence, exact bytes and ledger record are committed *before* the bus
+sees anything; from then on only stored bytes are sent. So a crash between commit and publish sends
+the same bytes again, and the recipient takes them once. At most `window_max` unanswered messages of
+a stream are out at any time; the rest wait in the outbox.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+
+from schemas.catalog import dataschema_of
+from schemas.envelope import Attributes, Kind, Lane, envelope_hash, seal
+from schemas.errors import UnavailableError
+from services.bus import Publisher
+from services.exchange.agency import Agency
+from services.exchange.store import outgoing, published
+from services.exchange.store.outgoing import Numbered, StreamHead, Waiting
+from services.ledger.records import Record, make_record
+from services.ledger.store import append
+from services.telemetry.metrics import MESSAGES_PUBLISHED, MESSAGES_REPUBLISHED
+
+log = structlog.get_logger()
+
+# Rows a transaction: large enough that a commit is shared, small enough for short locks.
+_BATCH = 500
+
+
+@dataclass(slots=True)
+class Relay:
+    """Publishes one stream."""
+
+    agency: Agency
+    stream: str
+    publisher: Publisher
+    healthy: bool = False
+
+    async def run(self, stop: asyncio.Event, wake: asyncio.Event) -> None:
+        """Publish until `stop`; an outage of store or bus is waited out, and loses nothing."""
+        settings = self.agency.settings.relay
+        pause = 0.1
+        while not stop.is_set():
+            wake.clear()
+            try:
+                worked = await self.step()
+                self.healthy, pause = True, 0.1
+            except UnavailableError as error:
+                self.healthy = False
+                log.warning("relay waits", stream=self.stream, code=error.code)
+                await _pause(stop, pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            if not worked:
+                await _wait(stop, wake, settings.poll_seconds)
+
+    async def step(self) -> bool:
+        """Publish one batch: what is asked for again, then what a crash left, then what is new."""
+        store = self.agency.store
+        async with store.transaction() as tx:
+            head = next(h for h in await outgoing.heads(tx) if h.stream == self.stream)
+            again = await outgoing.asked_again(tx, head, _BATCH)
+            left = [] if again else await outgoing.unpublished(tx, head, _BATCH)
+        if again:
+            await self._publish(head, again, again=True)
+            return True
+        if left:
+            await self._publish(head, left)
+            return True
+        numbered = await self._number()
+        if numbered:
+            await self._publish(head, numbered)
+        return bool(numbered)
+
+    async def _number(self) -> list[Numbered]:
+        """Give waiting messages their sequence; they are durable, with their bytes, on return."""
+        now = datetime.now(UTC)
+        async with self.agency.store.transaction() as tx:
+            head = await outgoing.lock_head(tx, self.stream)
+            limit = _BATCH
+            if head.lane != Lane.CONTROL:
+                room = self.agency.settings.relay.window_max - await outgoing.unanswered(tx, head)
+                limit = min(_BATCH, room)
+            waiting = await outgoing.take(tx, self.stream, limit) if limit > 0 else []
+            if not waiting:
+                return []
+            # Signing and encrypting leave the loop free to answer others meanwhile.
+            numbered = await asyncio.to_thread(self._seal, head, waiting)
+            await outgoing.number(tx, head, numbered, now)
+            records = self._records(head, numbered, waiting, now)
+            if records:
+                await append(tx, records)
+        return numbered
+
+    def _seal(self, head: StreamHead, waiting: Sequence[Waiting]) -> list[Numbered]:
+        agency = self.agency
+        signing = agency.ring.signing
+        encrypt_to = agency.directory.encrypt_to if head.lane != Lane.CONTROL else None
+        numbered = []
+        for sequence, message in enumerate(waiting, head.next_sequence):
+            kind = Kind(message.kind)
+            attributes = Attributes(
+                id=message.message_id,
+                kind=kind,
+                version=1,
+                source=agency.source,
+                subject=message.notice_id,
+                time=message.made_at,
+                sequence=sequence,
+                correlationid=message.correlation_id,
+                causationid=message.causation_id,
+                recipient=agency.peer,
+                lane=Lane(head.lane),
+                partition=head.partition,
+                generation=head.generation,
+                revision=message.revision,
+                commitment=message.commitment,
+                dataschema=dataschema_of(kind, 1),
+            )
+            envelope = seal(
+                attributes,
+                data=message.body,
+                signing=signing,
+                encrypt_to=encrypt_to,
+                salt=message.salt,
+            )
+            numbered.append(
+                Numbered(
+                    sequence=sequence,
+                    message_id=message.message_id,
+                    kind=message.kind,
+                    notice_id=message.notice_id,
+                    revision=message.revision,
+                    envelope=envelope,
+                    envelope_hash=envelope_hash(envelope),
+                )
+            )
+        return numbered
+
+    def _records(
+        self,
+        head: StreamHead,
+        numbered: Sequence[Numbered],
+        waiting: Sequence[Waiting],
+        now: datetime,
+    ) -> list[Record]:
+        # Receipts stand on records already; one more record for each would never come to rest.
+        commitments: dict[UUID, bytes | None] = {w.message_id: w.commitment for w in waiting}
+        return [
+            make_record(
+                "message.sent",
+                time=now,
+                notice_id=message.notice_id,
+                message_id=message.message_id,
+                stream=head.stream,
+                generation=head.generation,
+                sequence=message.sequence,
+                envelope=message.envelope_hash,
+                commitment=commitments[message.message_id],
+            )
+            for message in numbered
+            if message.kind not in (Kind.RECEIPTS, Kind.HEAD)
+        ]
+
+    async def _publish(
+        self, head: StreamHead, messages: Sequence[Numbered], *, again: bool = False
+    ) -> None:
+        entries = await self.publisher.publish(self.stream, [m.envelope for m in messages])
+        runs = _runs(messages, entries) if again else [
+            (messages[0].sequence, messages[-1].sequence, entries[0], entries[-1])
+        ]
+        async with self.agency.store.transaction() as tx:
+            await published.published(
+                tx,
+                head,
+                runs,
+                datetime.now(UTC),
+                again=[m.sequence for m in messages] if again else (),
+            )
+        if again:
+            MESSAGES_REPUBLISHED.labels("asked").inc(len(messages))
+        else:
+            for message in messages:
+                MESSAGES_PUBLISHED.labels(head.lane, message.kind).inc()
+        log.info(
+            "messages published",
+            stream=self.stream,
+            first=messages[0].sequence,
+            last=messages[-1].sequence,
+            count=len(messages),
+            again=again,
+        )
+
+
+def _runs(messages: Sequence[Numbered], entries: Sequence[str]) -> list[tuple[int, int, str, str]]:
+    """Group messages into runs of consecutive sequences: (first, last, first entry, last entry)."""
+    runs: list[tuple[int, int, str, str]] = []
+    for message, entry in zip(messages, entries, strict=True):
+        if runs and message.sequence == runs[-1][1] + 1:
+            first, _, first_entry, _ = runs[-1]
+            runs[-1] = (first, message.sequence, first_entry, entry)
+        else:
+            runs.append((message.sequence, message.sequence, entry, entry))
+    return runs
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+async def _wait(stop: asyncio.Event, wake: asyncio.Event, seconds: float) -> None:
+    """Return when woken, told to stop, or after `seconds`."""
+    if wake.is_set() or stop.is_set():
+        return
+    waiters = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(wake.wait())]
+    try:
+        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()

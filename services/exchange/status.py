@@ -1,0 +1,44 @@
+"""How the exchange stands: what is owed, late, missing or set aside, on this side."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from services.bus import Publisher
+from services.exchange.agency import Agency
+from services.exchange.store import standing
+from services.exchange.store.standing import Standing
+from services.ledger.store import Store
+from services.telemetry.health import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Answers the questions of `/ready`, `bus status` and `doctor`."""
+
+    agency: Agency
+    publisher: Publisher
+
+    async def store(self) -> Probe:
+        """Say whether the store answers."""
+        async with self.agency.store.transaction() as tx:
+            await tx.execute("SELECT 1")
+        return Probe(ok=True, detail="answers")
+
+    async def bus(self) -> Probe:
+        """Say whether the bus answers."""
+        await self.publisher.ping()
+        return Probe(ok=True, detail="answers")
+
+    async def answers(self) -> Probe:
+        """Say whether the oldest unanswered message is younger than its deadline."""
+        now = datetime.now(UTC)
+        oldest = (await standing_of(self.agency.store)).oldest_unanswered
+        age = (now - oldest).total_seconds() if oldest else 0.0
+        limit = self.agency.settings.relay.answer_seconds
+        return Probe(ok=age <= limit, detail=f"oldest unanswered {age:.0f} s, limit {limit:.0f} s")
+
+
+async def standing_of(store: Store) -> Standing:
+    """Return the counts of everything that waits, is late, missing or set aside."""
+    async with store.transaction() as tx:
+        return await standing.read(tx)

@@ -1,0 +1,1 @@
+"""The exchange's statements: what leaves (`outgoing`), what comes in (`incoming`), parties."""

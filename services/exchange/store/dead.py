@@ -1,0 +1,218 @@
+"""Statements about what was set aside: dead letters, attempts, unauthenticated bytes, alarms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.ledger.store import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An entry set aside; ids and sequence are claims unless `authentic`."""
+
+    dead_id: UUID
+    stream: str
+    entry_id: str
+    bytes_hash: bytes
+    envelope: bytes
+    cause: str
+    field: str | None
+    schema_version: str | None
+    authentic: bool
+    message_id: UUID | None
+    notice_id: UUID | None
+    generation: int | None
+    sequence: int | None
+    first_at: datetime
+    last_at: datetime
+    arrivals: int
+    state: str
+    state_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt that failed."""
+
+    number: int
+    cause: str
+    failed_at: datetime
+
+
+_COLUMNS = (
+    "dead_id, stream, entry_id, bytes_hash, bytes, cause, field, schema_version, authentic,"
+    " message_id, notice_id, generation, sequence, first_at, last_at, arrivals, state, state_at"
+)
+
+
+def _letter(row: tuple[object, ...]) -> DeadLetter:
+    names = DeadLetter.__dataclass_fields__
+    return DeadLetter(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]  # driver rows
+
+
+# The same bytes again are the same dead letter, counted; one that was redriven opens again.
+_SET_ASIDE = """
+INSERT INTO dead_letter (dead_id, stream, entry_id, bytes_hash, bytes, cause, field,
+                         schema_version, authentic, message_id, notice_id, generation, sequence,
+                         first_at, last_at, state, state_at)
+VALUES (%(dead_id)s, %(stream)s, %(entry_id)s, %(bytes_hash)s, %(bytes)s, %(cause)s, %(field)s,
+        %(schema_version)s, %(authentic)s, %(message_id)s, %(notice_id)s, %(generation)s,
+        %(sequence)s, %(now)s, %(now)s, %(state)s, %(now)s)
+ON CONFLICT (bytes_hash) DO UPDATE
+    SET arrivals = dead_letter.arrivals + 1, last_at = EXCLUDED.last_at
+RETURNING dead_id, arrivals
+"""
+
+
+async def set_aside(tx: Transaction, letter: DeadLetter) -> tuple[UUID, int]:
+    """Keep an entry that cannot be taken; returns its dead letter's id and how often it arrived."""
+    cursor = await tx.execute(
+        _SET_ASIDE,
+        {
+            "dead_id": letter.dead_id,
+            "stream": letter.stream,
+            "entry_id": letter.entry_id,
+            "bytes_hash": letter.bytes_hash,
+            "bytes": letter.envelope,
+            "cause": letter.cause,
+            "field": letter.field,
+            "schema_version": letter.schema_version,
+            "authentic": letter.authentic,
+            "message_id": letter.message_id,
+            "notice_id": letter.notice_id,
+            "generation": letter.generation,
+            "sequence": letter.sequence,
+            "now": letter.first_at,
+            "state": letter.state,
+        },
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+async def letters(
+    tx: Transaction, *, state: str | None = None, cause: str | None = None, limit: int = 1000
+) -> list[DeadLetter]:
+    """Return dead letters, newest first, of one state or cause if given."""
+    cursor = await tx.execute(
+        f"SELECT {_COLUMNS} FROM dead_letter"  # noqa: S608 - a constant list of columns
+        " WHERE (%(state)s::text IS NULL OR state = %(state)s)"
+        " AND (%(cause)s::text IS NULL OR cause = %(cause)s)"
+        " ORDER BY last_at DESC, dead_id LIMIT %(limit)s",
+        {"state": state, "cause": cause, "limit": limit},
+    )
+    return [_letter(row) for row in await cursor.fetchall()]
+
+
+async def letter(tx: Transaction, dead_id: UUID) -> DeadLetter | None:
+    """Return one dead letter."""
+    cursor = await tx.execute(
+        f"SELECT {_COLUMNS} FROM dead_letter WHERE dead_id = %s",  # noqa: S608 - see above
+        [dead_id],
+    )
+    row = await cursor.fetchone()
+    return _letter(row) if row else None
+
+
+async def by_prefix(tx: Transaction, prefix: str) -> list[UUID]:
+    """Return the ids that start with `prefix` (hex digits and hyphens), at most three."""
+    cursor = await tx.execute(
+        "SELECT dead_id FROM dead_letter WHERE dead_id::text LIKE %s || '%%' LIMIT 3", [prefix]
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def set_state(tx: Transaction, dead_id: UUID, state: str, now: datetime) -> None:
+    """Move a dead letter to another state."""
+    await tx.execute(
+        "UPDATE dead_letter SET state = %s, state_at = %s WHERE dead_id = %s",
+        [state, now, dead_id],
+    )
+
+
+async def resolve(tx: Transaction, hashes: Sequence[bytes], now: datetime) -> None:
+    """Close open dead letters whose exact bytes were taken after all."""
+    await tx.execute(
+        "UPDATE dead_letter SET state = 'redriven', state_at = %s"
+        " WHERE bytes_hash = ANY(%s::bytea[]) AND state = 'open'",
+        [now, list(hashes)],
+    )
+
+
+async def any_open(tx: Transaction) -> bool:
+    """Return whether any dead letter is open: spares the hot path a search."""
+    cursor = await tx.execute("SELECT EXISTS (SELECT FROM dead_letter WHERE state = 'open')")
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def add_attempt(
+    tx: Transaction, *, stream: str, entry_id: str, cause: str, now: datetime
+) -> int:
+    """Note a failed attempt; returns its 1-based number."""
+    cursor = await tx.execute(
+        "INSERT INTO attempt (stream, entry_id, number, cause, failed_at)"
+        " SELECT %(stream)s, %(entry)s, count(*) + 1, %(cause)s, %(now)s FROM attempt"
+        " WHERE stream = %(stream)s AND entry_id = %(entry)s RETURNING number",
+        {"stream": stream, "entry": entry_id, "cause": cause, "now": now},
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def attempts(tx: Transaction, stream: str, entry_id: str) -> list[Attempt]:
+    """Return the failed attempts of an entry, first to last."""
+    cursor = await tx.execute(
+        "SELECT number, cause, failed_at FROM attempt WHERE stream = %s AND entry_id = %s"
+        " ORDER BY number",
+        [stream, entry_id],
+    )
+    return [Attempt(number=r[0], cause=r[1], failed_at=r[2]) for r in await cursor.fetchall()]
+
+
+async def count_unauthenticated(
+    tx: Transaction, stream: str, cause: str, arrivals: int, now: datetime
+) -> None:
+    """Count bytes that nobody vouched for, per cause and minute."""
+    await tx.execute(
+        "INSERT INTO unauthenticated (stream, cause, minute, arrivals)"
+        " VALUES (%s, %s, date_trunc('minute', %s::timestamptz), %s)"
+        " ON CONFLICT (stream, cause, minute) DO UPDATE"
+        " SET arrivals = unauthenticated.arrivals + EXCLUDED.arrivals",
+        [stream, cause, now, arrivals],
+    )
+
+
+async def ended_minutes(
+    tx: Transaction, now: datetime
+) -> list[tuple[str, str, datetime, int]]:
+    """Return (stream, cause, minute, arrivals) of minutes that ended, marking them as recorded."""
+    cursor = await tx.execute(
+        "UPDATE unauthenticated SET recorded_at = %s"
+        " WHERE recorded_at IS NULL AND minute < date_trunc('minute', %s::timestamptz)"
+        " RETURNING stream, cause, minute, arrivals",
+        [now, now],
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in await cursor.fetchall()]
+
+
+async def raise_alarm(tx: Transaction, code: str, subject: str, now: datetime) -> None:
+    """Raise an alarm, or count it again while it is open."""
+    await tx.execute(
+        "INSERT INTO alarm (code, subject, raised_at, last_at) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (code, subject) WHERE cleared_at IS NULL DO UPDATE"
+        " SET last_at = EXCLUDED.last_at, times = alarm.times + 1",
+        [code, subject, now, now],
+    )
+
+
+async def clear_alarm(tx: Transaction, code: str, subject: str, now: datetime) -> None:
+    """Clear an alarm whose cause is gone."""
+    await tx.execute(
+        "UPDATE alarm SET cleared_at = %s WHERE code = %s AND subject = %s AND cleared_at IS NULL",
+        [now, code, subject],
+    )

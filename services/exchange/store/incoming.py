@@ -1,0 +1,307 @@
+"""Statements about what comes in: inbox, order of revisions, arrivals and gaps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.ledger.store import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the inbox holds under a message id."""
+
+    envelope_hash: bytes
+    state: str
+    record_id: int | None
+    answered_by: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxRow:
+    """A message that is being taken, held or refused."""
+
+    message_id: UUID
+    sequence: int
+    kind: str
+    notice_id: UUID | None
+    revision: int | None
+    envelope_hash: bytes
+    state: str
+    record_id: int | None = None
+    answered_by: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A message that waits for an earlier revision of its notice."""
+
+    message_id: UUID
+    notice_id: UUID
+    revision: int
+    envelope: bytes
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A range of sequences that did not arrive."""
+
+    stream: str
+    generation: int
+    first: int
+    last: int
+    asked: int
+
+
+async def known(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, Known]:
+    """Return what the inbox holds of these message ids."""
+    cursor = await tx.execute(
+        "SELECT message_id, envelope_hash, state, record_id, answered_by"
+        " FROM inbox WHERE message_id = ANY(%s)",
+        [list(messages)],
+    )
+    return {
+        row[0]: Known(
+            envelope_hash=row[1], state=row[2], record_id=row[3], answered_by=row[4]
+        )
+        for row in await cursor.fetchall()
+    }
+
+
+async def taken_sequences(
+    tx: Transaction, stream: str, generation: int, sequences: Sequence[int]
+) -> dict[int, UUID]:
+    """Return which of these sequences the inbox holds, each with its message id."""
+    cursor = await tx.execute(
+        "SELECT sequence, message_id FROM inbox"
+        " WHERE stream = %s AND generation = %s AND sequence = ANY(%s::bigint[])",
+        [stream, generation, list(sequences)],
+    )
+    return {row[0]: row[1] for row in await cursor.fetchall()}
+
+
+_ADD = """
+INSERT INTO inbox (stream, generation, received_at, message_id, sequence, kind, notice_id,
+                   revision, envelope_hash, state, record_id, answered_by)
+SELECT %s, %s, %s, * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::uuid[], %s::int[],
+                                 %s::bytea[], %s::text[], %s::bigint[], %s::uuid[])
+ON CONFLICT (message_id) DO UPDATE
+    SET state = EXCLUDED.state, record_id = EXCLUDED.record_id, answered_by = NULL
+    WHERE inbox.state = 'refused' AND inbox.envelope_hash = EXCLUDED.envelope_hash
+"""
+
+
+async def add(
+    tx: Transaction, stream: str, generation: int, rows: Sequence[InboxRow], now: datetime
+) -> None:
+    """Write inbox rows in order of message id; one that was refused before is taken after all."""
+    ordered = sorted(rows, key=lambda row: row.message_id)
+    await tx.execute(
+        _ADD,
+        [
+            stream,
+            generation,
+            now,
+            [r.message_id for r in ordered],
+            [r.sequence for r in ordered],
+            [r.kind for r in ordered],
+            [r.notice_id for r in ordered],
+            [r.revision for r in ordered],
+            [r.envelope_hash for r in ordered],
+            [r.state for r in ordered],
+            [r.record_id for r in ordered],
+            [r.answered_by for r in ordered],
+        ],
+    )
+
+
+async def applied(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, int]:
+    """Return how far the revisions of these notices were applied; their rows are held."""
+    cursor = await tx.execute(
+        "SELECT notice_id, revision FROM applied WHERE notice_id = ANY(%s)"
+        " ORDER BY notice_id FOR UPDATE",
+        [list(notices)],
+    )
+    return {row[0]: row[1] for row in await cursor.fetchall()}
+
+
+async def advance(tx: Transaction, revisions: Mapping[UUID, int]) -> None:
+    """Note how far each notice was applied."""
+    ordered = sorted(revisions.items())
+    await tx.execute(
+        "INSERT INTO applied (notice_id, revision) SELECT * FROM unnest(%s::uuid[], %s::int[])"
+        " ON CONFLICT (notice_id) DO UPDATE SET revision = EXCLUDED.revision",
+        [[notice for notice, _ in ordered], [revision for _, revision in ordered]],
+    )
+
+
+# Held messages whose turn has come: their revision is the next one of their notice.
+_NEXT_HELD = """
+SELECT i.message_id, i.notice_id, i.revision, e.envelope, i.received_at
+FROM inbox AS i
+JOIN applied AS a ON a.notice_id = i.notice_id AND i.revision = a.revision + 1
+JOIN envelope AS e ON e.message_id = i.message_id
+WHERE i.state = 'held'
+ORDER BY i.message_id LIMIT 500
+FOR UPDATE OF i, a SKIP LOCKED
+"""
+
+
+async def next_held(tx: Transaction) -> list[Held]:
+    """Return held messages that can be applied now."""
+    cursor = await tx.execute(_NEXT_HELD)
+    return [
+        Held(
+            message_id=row[0],
+            notice_id=row[1],
+            revision=row[2],
+            envelope=row[3],
+            received_at=row[4],
+        )
+        for row in await cursor.fetchall()
+    ]
+
+
+async def apply_held(tx: Transaction, messages: Sequence[UUID]) -> None:
+    """Mark held messages as applied."""
+    await tx.execute(
+        "UPDATE inbox SET state = 'applied' WHERE message_id = ANY(%s) AND state = 'held'",
+        [list(messages)],
+    )
+
+
+async def count_held(tx: Transaction) -> int:
+    """Return how many messages wait for an earlier revision."""
+    cursor = await tx.execute("SELECT count(*) FROM inbox WHERE state = 'held'")
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def lock_stream(tx: Transaction, stream: str, generation: int) -> int:
+    """Return the highest sequence that arrived, its row held: one taker of a stream at a time."""
+    await tx.execute(
+        "INSERT INTO stream_in (stream, generation) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        [stream, generation],
+    )
+    cursor = await tx.execute(
+        "SELECT highest FROM stream_in WHERE stream = %s AND generation = %s FOR UPDATE",
+        [stream, generation],
+    )
+    row = await cursor.fetchone()
+    assert row is not None, stream
+    return int(row[0])
+
+
+async def set_highest(tx: Transaction, stream: str, generation: int, highest: int) -> None:
+    """Note the highest sequence that arrived."""
+    await tx.execute(
+        "UPDATE stream_in SET highest = %s WHERE stream = %s AND generation = %s",
+        [highest, stream, generation],
+    )
+
+
+async def gaps_of(tx: Transaction, stream: str, generation: int) -> list[tuple[int, int]]:
+    """Return the open gaps of a stream as (first, last), ascending."""
+    cursor = await tx.execute(
+        "SELECT first_sequence, last_sequence FROM gap"
+        " WHERE stream = %s AND generation = %s ORDER BY first_sequence",
+        [stream, generation],
+    )
+    return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+async def change_gaps(
+    tx: Transaction,
+    stream: str,
+    generation: int,
+    *,
+    closed: Sequence[tuple[int, int]],
+    opened: Sequence[tuple[int, int]],
+    now: datetime,
+) -> None:
+    """Replace gaps: what a closed one leaves open keeps its age and its number of requests."""
+    former = []
+    if closed:
+        cursor = await tx.execute(
+            "DELETE FROM gap WHERE stream = %s AND generation = %s"
+            " AND first_sequence = ANY(%s::bigint[])"
+            " RETURNING first_sequence, last_sequence, detected_at, asked_at, asked",
+            [stream, generation, [first for first, _ in closed]],
+        )
+        former = await cursor.fetchall()
+    rows = []
+    for first, last in opened:
+        within = next((old for old in former if old[0] <= first and last <= old[1]), None)
+        rows.append((first, last, *(within[2:] if within else (now, None, 0))))
+    if rows:
+        await tx.execute(
+            "INSERT INTO gap (stream, generation, first_sequence, last_sequence, detected_at,"
+            " asked_at, asked) SELECT %s, %s, * FROM unnest(%s::bigint[], %s::bigint[],"
+            " %s::timestamptz[], %s::timestamptz[], %s::int[])",
+            [stream, generation, *([row[part] for row in rows] for part in range(5))],
+        )
+
+
+# Gaps that are due to be asked for: never asked, or the last request has had its time (doubling, at
+# most five minutes). What lies here as a dead letter did arrive; asking would bring the same bytes.
+_DUE = """
+SELECT g.stream, g.generation, g.first_sequence, g.last_sequence, g.asked
+FROM gap AS g
+WHERE (g.asked_at IS NULL AND g.detected_at <= %(now)s - %(grace)s * interval '1 second'
+       OR g.asked_at <= %(now)s
+            - least(%(again)s * power(2, least(g.asked, 12)), 300) * interval '1 second')
+  AND NOT (g.first_sequence = g.last_sequence AND EXISTS (
+      SELECT FROM dead_letter AS d
+      WHERE d.stream = g.stream AND d.generation = g.generation
+        AND d.sequence = g.first_sequence AND d.state = 'open'))
+ORDER BY g.stream, g.generation, g.first_sequence LIMIT 100
+FOR UPDATE SKIP LOCKED
+"""
+
+
+async def due_gaps(tx: Transaction, *, now: datetime, grace: float, again: float) -> list[Gap]:
+    """Return gaps to ask for now, held until the transaction ends."""
+    cursor = await tx.execute(_DUE, {"now": now, "grace": grace, "again": again})
+    return [
+        Gap(stream=row[0], generation=row[1], first=row[2], last=row[3], asked=row[4])
+        for row in await cursor.fetchall()
+    ]
+
+
+async def asked(tx: Transaction, gap: Gap, now: datetime) -> None:
+    """Note that a gap was asked for."""
+    await tx.execute(
+        "UPDATE gap SET asked_at = %s, asked = asked + 1"
+        " WHERE stream = %s AND generation = %s AND first_sequence = %s",
+        [now, gap.stream, gap.generation, gap.first],
+    )
+
+
+async def keep_answer_batch(
+    tx: Transaction, *, first_index: int, size: int, message_id: UUID
+) -> None:
+    """Note which control message carries the receipts of records first_index to size - 1."""
+    await tx.execute(
+        "INSERT INTO answer_batch (first_index, size, message_id) VALUES (%s, %s, %s)",
+        [first_index, size, message_id],
+    )
+
+
+# The control messages that answered what these records stand for.
+_ANSWERS = """
+SELECT DISTINCT b.message_id
+FROM log_entry AS e
+CROSS JOIN LATERAL (
+    SELECT message_id, size FROM answer_batch
+    WHERE first_index <= e.record_index ORDER BY first_index DESC LIMIT 1
+) AS b
+WHERE e.record_id = ANY(%s::bigint[]) AND e.record_index < b.size
+"""
+
+
+async def answers_of(tx: Transaction, records: Sequence[int]) -> list[UUID]:
+    """Return the ids of the receipts messages that carried these records."""
+    cursor = await tx.execute(_ANSWERS, [list(records)])
+    return [row[0] for row in await cursor.fetchall()]

@@ -1,0 +1,332 @@
+"""Statements about what leaves: outbox, numbering, and the bytes that the bus still lacks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.ledger.store import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """A message that waits for its sequence; `body` is set for control messages alone."""
+
+    stream: str
+    message_id: UUID
+    kind: str
+    notice_id: UUID | None
+    revision: int | None
+    correlation_id: UUID
+    causation_id: UUID | None
+    commitment: bytes | None
+    made_at: datetime
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An outbox row as the relay takes it, with its plain content and salt."""
+
+    message_id: UUID
+    kind: str
+    notice_id: UUID | None
+    revision: int | None
+    correlation_id: UUID
+    causation_id: UUID | None
+    commitment: bytes | None
+    made_at: datetime
+    body: bytes
+    salt: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered:
+    """A message with its sequence and its exact bytes."""
+
+    sequence: int
+    message_id: UUID
+    kind: str
+    notice_id: UUID | None
+    revision: int | None
+    envelope: bytes
+    envelope_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHead:
+    """Where a stream stands: the next sequence to give, and the highest handed to the bus."""
+
+    stream: str
+    lane: str
+    partition: int
+    generation: int
+    next_sequence: int
+    published: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A run of entries handed to the bus in one go."""
+
+    publication_id: int
+    first_sequence: int
+    last_sequence: int
+    first_entry: str
+    last_entry: str
+    published_at: datetime
+    acknowledged_seen_at: datetime | None
+    overdue: bool
+
+
+# Each stream once; a second declaration changes nothing.
+_DECLARE = """
+INSERT INTO stream_out (stream, lane, partition, generation)
+SELECT stream, lane, partition, %(generation)s
+FROM unnest(%(streams)s::text[], %(lanes)s::text[], %(partitions)s::int[])
+    AS t (stream, lane, partition)
+ON CONFLICT (stream) DO NOTHING
+"""
+
+
+async def declare(
+    tx: Transaction, streams: Sequence[tuple[str, str, int]], generation: int
+) -> None:
+    """Write the rows of `streams` (name, lane, partition) that are not there yet."""
+    await tx.execute(
+        _DECLARE,
+        {
+            "generation": generation,
+            "streams": [name for name, _, _ in streams],
+            "lanes": [lane for _, lane, _ in streams],
+            "partitions": [partition for _, _, partition in streams],
+        },
+    )
+
+
+async def heads(tx: Transaction) -> list[StreamHead]:
+    """Return where every outgoing stream stands."""
+    cursor = await tx.execute(
+        "SELECT stream, lane, partition, generation, next_sequence, published"
+        " FROM stream_out ORDER BY lane, partition"
+    )
+    return [
+        StreamHead(
+            stream=row[0],
+            lane=row[1],
+            partition=row[2],
+            generation=row[3],
+            next_sequence=row[4],
+            published=row[5],
+        )
+        for row in await cursor.fetchall()
+    ]
+
+
+async def streams_by_lane(tx: Transaction) -> Mapping[str, Sequence[str]]:
+    """Return the outgoing streams of each lane, in order of partition."""
+    lanes: dict[str, list[str]] = {}
+    for head in await heads(tx):
+        lanes.setdefault(head.lane, []).append(head.stream)
+    return lanes
+
+
+async def lock_head(tx: Transaction, stream: str) -> StreamHead:
+    """Return a stream's row, held until the transaction ends: one numbering at a time."""
+    cursor = await tx.execute(
+        "SELECT stream, lane, partition, generation, next_sequence, published"
+        " FROM stream_out WHERE stream = %s FOR UPDATE",
+        [stream],
+    )
+    row = await cursor.fetchone()
+    assert row is not None, stream
+    return StreamHead(
+        stream=row[0],
+        lane=row[1],
+        partition=row[2],
+        generation=row[3],
+        next_sequence=row[4],
+        published=row[5],
+    )
+
+
+# One statement for any number of messages; positions follow the order given.
+_ADD = """
+INSERT INTO outbox (stream, message_id, kind, notice_id, revision, correlation_id, causation_id,
+                    commitment, made_at, body)
+SELECT * FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::uuid[], %s::int[], %s::uuid[],
+                     %s::uuid[], %s::bytea[], %s::timestamptz[], %s::bytea[])
+"""
+
+
+async def add(tx: Transaction, rows: Sequence[OutboxRow]) -> None:
+    """Append messages to the outbox."""
+    await tx.execute(
+        _ADD,
+        [
+            [r.stream for r in rows],
+            [r.message_id for r in rows],
+            [r.kind for r in rows],
+            [r.notice_id for r in rows],
+            [r.revision for r in rows],
+            [r.correlation_id for r in rows],
+            [r.causation_id for r in rows],
+            [r.commitment for r in rows],
+            [r.made_at for r in rows],
+            [r.body for r in rows],
+        ],
+    )
+
+
+async def keep_payloads(tx: Transaction, payloads: Sequence[tuple[UUID, bytes, bytes]]) -> None:
+    """Store (message id, salt, canonical body): the plain content, which retention may erase."""
+    await tx.execute(
+        "INSERT INTO payload (message_id, salt, body)"
+        " SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::bytea[])"
+        " ON CONFLICT (message_id) DO NOTHING",
+        [[p[0] for p in payloads], [p[1] for p in payloads], [p[2] for p in payloads]],
+    )
+
+
+# The oldest waiting messages of one stream, taken out of the outbox as they are numbered.
+_TAKE = """
+WITH taken AS (
+    DELETE FROM outbox WHERE position IN (
+        SELECT position FROM outbox WHERE stream = %(stream)s ORDER BY position LIMIT %(limit)s
+    )
+    RETURNING position, message_id, kind, notice_id, revision, correlation_id, causation_id,
+              commitment, made_at, body
+)
+SELECT t.message_id, t.kind, t.notice_id, t.revision, t.correlation_id, t.causation_id,
+       t.commitment, t.made_at, coalesce(t.body, p.body), p.salt
+FROM taken AS t LEFT JOIN payload AS p USING (message_id)
+ORDER BY t.position
+"""
+
+
+async def take(tx: Transaction, stream: str, limit: int) -> list[Waiting]:
+    """Remove and return up to `limit` waiting messages of a stream, oldest first."""
+    cursor = await tx.execute(_TAKE, {"stream": stream, "limit": limit})
+    return [
+        Waiting(
+            message_id=row[0],
+            kind=row[1],
+            notice_id=row[2],
+            revision=row[3],
+            correlation_id=row[4],
+            causation_id=row[5],
+            commitment=row[6],
+            made_at=row[7],
+            body=row[8],
+            salt=row[9],
+        )
+        for row in await cursor.fetchall()
+    ]
+
+
+_NUMBER = """
+INSERT INTO sent (stream, generation, sequence, message_id, kind, notice_id, revision,
+                  envelope_hash, sequenced_at, answer)
+SELECT %s, %s, t.sequence, t.message_id, t.kind, t.notice_id, t.revision, t.envelope_hash, %s, %s
+FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::uuid[], %s::int[], %s::bytea[])
+    AS t (sequence, message_id, kind, notice_id, revision, envelope_hash)
+"""
+
+
+async def number(
+    tx: Transaction, head: StreamHead, messages: Sequence[Numbered], now: datetime
+) -> None:
+    """Keep numbered messages with their bytes and move the stream's next sequence past them."""
+    await tx.execute(
+        _NUMBER,
+        [
+            head.stream,
+            head.generation,
+            now,
+            "none" if head.lane == "control" else None,
+            [m.sequence for m in messages],
+            [m.message_id for m in messages],
+            [m.kind for m in messages],
+            [m.notice_id for m in messages],
+            [m.revision for m in messages],
+            [m.envelope_hash for m in messages],
+        ],
+    )
+    await keep_envelopes(tx, [(m.message_id, m.envelope) for m in messages])
+    await tx.execute(
+        "UPDATE stream_out SET next_sequence = %s WHERE stream = %s",
+        [messages[-1].sequence + 1, head.stream],
+    )
+
+
+async def keep_envelopes(tx: Transaction, envelopes: Sequence[tuple[UUID, bytes]]) -> None:
+    """Store the exact bytes of messages; what is there already stays as it is."""
+    await tx.execute(
+        "INSERT INTO envelope (message_id, envelope)"
+        " SELECT * FROM unnest(%s::uuid[], %s::bytea[])"
+        " ON CONFLICT (message_id) DO NOTHING",
+        [[e[0] for e in envelopes], [e[1] for e in envelopes]],
+    )
+
+
+async def unanswered(tx: Transaction, head: StreamHead) -> int:
+    """Return how many numbered messages of a stream still wait for their answer."""
+    cursor = await tx.execute(
+        "SELECT count(*) FROM sent WHERE stream = %s AND generation = %s AND answer IS NULL",
+        [head.stream, head.generation],
+    )
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+_UNPUBLISHED = """
+SELECT s.sequence, s.message_id, s.kind, s.notice_id, s.revision, e.envelope, s.envelope_hash
+FROM sent AS s JOIN envelope AS e USING (message_id)
+WHERE s.stream = %(stream)s AND s.generation = %(generation)s AND s.sequence > %(published)s
+ORDER BY s.sequence LIMIT %(limit)s
+"""
+
+_ASKED_AGAIN = """
+SELECT s.sequence, s.message_id, s.kind, s.notice_id, s.revision, e.envelope, s.envelope_hash
+FROM republish AS r
+JOIN sent AS s USING (stream, generation, sequence)
+JOIN envelope AS e USING (message_id)
+WHERE r.stream = %(stream)s AND r.generation = %(generation)s
+ORDER BY s.sequence LIMIT %(limit)s
+"""
+
+
+def _numbered(row: tuple[object, ...]) -> Numbered:
+    sequence, message_id, kind, notice_id, revision, envelope, envelope_hash = row
+    return Numbered(
+        sequence=sequence,  # type: ignore[arg-type]  # rows are untyped at the driver's border
+        message_id=message_id,  # type: ignore[arg-type]  # see above
+        kind=kind,  # type: ignore[arg-type]  # see above
+        notice_id=notice_id,  # type: ignore[arg-type]  # see above
+        revision=revision,  # type: ignore[arg-type]  # see above
+        envelope=envelope,  # type: ignore[arg-type]  # see above
+        envelope_hash=envelope_hash,  # type: ignore[arg-type]  # see above
+    )
+
+
+async def unpublished(tx: Transaction, head: StreamHead, limit: int) -> list[Numbered]:
+    """Return numbered messages that the bus was not given yet: a crash came in between."""
+    cursor = await tx.execute(
+        _UNPUBLISHED,
+        {
+            "stream": head.stream,
+            "generation": head.generation,
+            "published": head.published,
+            "limit": limit,
+        },
+    )
+    return [_numbered(row) for row in await cursor.fetchall()]
+
+
+async def asked_again(tx: Transaction, head: StreamHead, limit: int) -> list[Numbered]:
+    """Return messages whose stored bytes are to be sent once more, in order of sequence."""
+    cursor = await tx.execute(
+        _ASKED_AGAIN,
+        {"stream": head.stream, "generation": head.generation, "limit": limit},
+    )
+    return [_numbered(row) for row in await cursor.fetchall()]

@@ -1,0 +1,1 @@
+"""The consumer: notices arrive, become cases, are taken by people, and get an outcome."""

@@ -1,0 +1,243 @@
+"""Open an obligation for each missed hearing, once for life, and send what can be sent at once.
+
+The natural key of a hearing (A-number, base city, local date) decides whether it is known, from
+whichever release or by hand; the court's keys attach to it. A batch is one transaction: obligation,
+revision, payload, outbox row and ledger record stand or fall together, so an interrupted import goes
+on where it stopped and a second one changes nothing. What a person has to decide is asked, never
+done.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import structlog
+
+from schemas.codes import Treatment
+from schemas.envelope import Lane
+from schemas.errors import NoticeBusError
+from schemas.notice import HearingOutcome
+from services.ice.attaching import attach
+from services.ice.docket.findings import Finding, TakenBack
+from services.ice.importing import LIVE_DAYS, Importing, Opened, Refused
+from services.ice.opening import Opening
+from services.ice.revisions import KEY_FIELDS, record_of
+from services.ice.store import obligations as store
+from services.ice.store.obligations import HearingKey, KnownHearing, Obligation, Question
+from services.ledger.store import Store, Transaction, append
+
+__all__ = ["KnownHearing", "Opened", "Refused", "known_hearings", "open_findings"]
+
+log = structlog.get_logger()
+
+# Findings a transaction, and transactions at once: while one is written the next is composed.
+_BATCH = 1_000
+_WRITERS = 2
+
+# Why a person is asked about a hearing that was never sent and that the docket took back.
+TAKEN_BACK = "TAKEN_BACK"
+
+# A missed hearing alone says less than what the court did because of it.
+_WEIGHTS = {
+    HearingOutcome.MISSED_NO_ORDER: 0,
+    HearingOutcome.ADMIN_CLOSED_FTA: 1,
+    HearingOutcome.IN_ABSENTIA_ORDER: 2,
+}
+
+
+async def open_findings(
+    database: Store,
+    findings: Iterable[Finding | TakenBack],
+    *,
+    release: str,
+    actor: str,
+    lane: Lane | None = None,
+    live_days: int = LIVE_DAYS,
+    progress: Callable[[Opened], None] | None = None,
+) -> Opened:
+    """Open what is new among `findings`, and mark for a person what the docket took back.
+
+    `lane` forces a lane; else a hearing of the last `live_days` goes live and an older one is
+    backlog. `progress` is called with the sum so far after each committed batch. Raises
+    `UnavailableError` when the store goes away: what was committed stands, and the same call goes
+    on from there.
+    """
+    importing = Importing(
+        release=release, actor=actor, now=datetime.now(UTC), lane=lane, live_days=live_days
+    )
+    batches = _batches(iter(findings))
+    total = Opened()
+
+    async def write() -> None:
+        nonlocal total
+        for batch in batches:
+            # In this order: the sum is read after the wait, when the other writer has added to it.
+            done = await _open_batch(database, batch, importing)
+            total = total.plus(done)
+            if progress is not None:
+                progress(total)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_WRITERS):
+                group.create_task(write())
+    except* NoticeBusError as errors:
+        raise errors.exceptions[0] from None
+    log.info("findings opened", release=release, recorded=total.recorded, already=total.already)
+    return total
+
+
+async def known_hearings(database: Store, *, page: int = 5_000) -> list[KnownHearing]:
+    """Return every hearing whose notice stands or waits, for comparison with a later release."""
+    hearings: list[KnownHearing] = []
+    while True:
+        after = hearings[-1].notice_id if hearings else None
+        async with database.transaction() as tx:
+            more = await store.hearings(tx, after=after, limit=page)
+        hearings += more
+        if len(more) < page:
+            return hearings
+
+
+def _batches(findings: Iterator[Finding | TakenBack]) -> Iterator[list[Finding | TakenBack]]:
+    """Cut findings into batches; a child's neighbouring findings stay in one."""
+    last: Finding | TakenBack | None = None
+    batch: list[Finding | TakenBack] = []
+    for item in findings:
+        if len(batch) >= _BATCH and (last is None or item.a_number != last.a_number):
+            yield batch
+            batch = []
+        batch.append(item)
+        last = item
+    if batch:
+        yield batch
+
+
+async def _open_batch(
+    database: Store, batch: Sequence[Finding | TakenBack], importing: Importing
+) -> Opened:
+    """Write one batch in one transaction."""
+    findings = [item for item in batch if isinstance(item, Finding)]
+    taken_back = [item for item in batch if isinstance(item, TakenBack)]
+    hearings = _one_of_each(findings)
+    opened = Opened(already=len(findings) - len(hearings))
+    async with database.transaction() as tx:
+        if hearings:
+            opened = opened.plus(await _meet(tx, hearings, importing))
+        if taken_back:
+            opened = opened.plus(await _ask_about(tx, taken_back, importing))
+    return opened
+
+
+async def _meet(
+    tx: Transaction, hearings: dict[HearingKey, Finding], importing: Importing
+) -> Opened:
+    """Open what is new, and bring to what is known what the finding adds."""
+    known = await store.known(tx, list(hearings))
+    new = [key for key in hearings if key not in known]
+    prior = await store.missed_before(tx, new) if new else {}
+    sent = Counter(a_number for (a_number, _, _) in new)
+    opening = Opening(importing=importing)
+    for key in new:
+        # Nearly every child is there once: only the others are worth comparing with each other.
+        beside = _missed_beside(key, hearings, new) if sent[key[0]] > 1 else 0
+        opening.compose(key, hearings[key], prior_missed=prior.get(key, 0) + beside)
+    lost = await opening.write(tx)
+    if lost:
+        # Another import or a hand was faster: those hearings are known now.
+        known.update(await store.known(tx, lost))
+    attached = await attach(tx, [(hearings[key], row) for key, row in known.items()], importing)
+    return opening.counted().plus(attached)
+
+
+def _missed_beside(
+    key: HearingKey, hearings: Mapping[HearingKey, Finding], new: Sequence[HearingKey]
+) -> int:
+    """Return how many earlier hearings of the same child are opened along with this one."""
+    return sum(
+        other[0] == key[0] and other[2] < key[2] and hearings[other].decision is Treatment.SEND
+        for other in new
+    )
+
+
+def _key(item: Finding | TakenBack) -> HearingKey:
+    return item.a_number, item.base_city, item.hearing_on
+
+
+def _one_of_each(findings: Sequence[Finding]) -> dict[HearingKey, Finding]:
+    """Return one finding for each hearing: the one that says most of what the court did.
+
+    Court keys that only another one has are put in, so that none is lost.
+    """
+    chosen: dict[HearingKey, Finding] = {}
+    for finding in findings:
+        before = chosen.get(_key(finding))
+        if before is None:
+            chosen[_key(finding)] = finding
+            continue
+        better, other = finding, before
+        if _weight(finding) <= _weight(before):
+            better, other = before, finding
+        lacking = {
+            name: other.content[name]
+            for name in KEY_FIELDS
+            if name in other.content and name not in better.content
+        }
+        chosen[_key(finding)] = (
+            replace(better, content={**better.content, **lacking}) if lacking else better
+        )
+    return chosen
+
+
+def _weight(finding: Finding) -> tuple[bool, int]:
+    return finding.decision is Treatment.SEND, _WEIGHTS[HearingOutcome(finding.content["outcome"])]
+
+
+async def _ask_about(
+    tx: Transaction, taken_back: Sequence[TakenBack], importing: Importing
+) -> Opened:
+    """Ask a person about hearings that a later release takes back; nothing is sent by itself.
+
+    A notice that was sent is up for withdrawal. One that still waits to be sent goes on waiting and
+    says why it should perhaps be dismissed. What a person decided to keep is not asked again for
+    the same reason.
+    """
+    by_key = {_key(item): item for item in taken_back}
+    known = await store.known(tx, list(by_key))
+    held = await store.lock(tx, [row.notice_id for row in known.values()])
+    questions: list[Question] = []
+    offices = {row.notice_id: row.office for row in held.values()}
+    for row in held.values():
+        item = by_key[row.a_number, row.base_city, row.hearing_on]
+        question = _question(row, item.code)
+        if question is not None:
+            questions.append(question)
+    if not questions:
+        return Opened()
+    await store.ask(tx, questions)
+    await append(
+        tx,
+        [
+            record_of(
+                "notice.taken_back",
+                now=importing.now,
+                actor=importing.actor,
+                office=offices[question.notice_id],
+                notice_id=question.notice_id,
+                reason=question.confirm_code,
+            )
+            for question in questions
+        ],
+    )
+    withdrawals = sum(question.confirm == "withdrawal" for question in questions)
+    return Opened(withdrawals=withdrawals, taken_back=len(questions) - withdrawals)
+
+
+def _question(row: Obligation, code: str) -> Question | None:
+    if row.state == "recorded" and row.kept_code != code:
+        return Question(notice_id=row.notice_id, confirm="withdrawal", confirm_code=code)
+    if row.confirm == "send" and row.confirm_code != TAKEN_BACK:
+        return Question(notice_id=row.notice_id, confirm="send", confirm_code=TAKEN_BACK)
+    return None

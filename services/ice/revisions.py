@@ -1,0 +1,194 @@
+"""Make messages of notices: from what is known of a missed hearing to what HHS is told.
+
+A notice is told in revisions; each says everything that is known, so the newest one stands alone.
+Whatever is sent is checked against the schema first, and written in the one transaction that also
+writes its ledger record and its outbox row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import token_bytes
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from uuid_utils.compat import uuid7
+
+from schemas import codes
+from schemas.canonical import canonical, format_time, parse
+from schemas.catalog import parse_body
+from schemas.envelope import Kind, Lane
+from schemas.errors import RejectedError
+from schemas.notice import Notice, NoticeKind, Priority, ReasonCode
+from services.exchange.outbox import Draft, accept
+from services.ice.store import obligations as store
+from services.ice.store.obligations import RevisionRow
+from services.ledger.records import Record, make_record
+from services.ledger.store import Transaction
+
+# What names one revision, and is never part of the content that it says.
+NAMING_FIELDS = frozenset(
+    {"schema_version", "notice_id", "revision", "notice_kind", "supersedes", "reason_code"}
+)
+KEY_FIELDS = ("eoir_case_key", "eoir_proceeding_key", "eoir_schedule_key")
+
+Content = Mapping[str, Any]
+"""JSON values by the notice's field names, absent where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One revision as it will be sent: the checked notice and its canonical bytes."""
+
+    notice: Notice
+    body: bytes
+    message_id: UUID
+    lane: Lane
+    supersedes: UUID | None
+
+
+def content_of(body: bytes) -> dict[str, Any]:
+    """Return what a revision or a waiting obligation says, from its stored bytes."""
+    said: dict[str, Any] = parse(body)
+    return {name: value for name, value in said.items() if name not in NAMING_FIELDS}
+
+
+def detected(content: Content, *, at: datetime, prior_missed: int) -> dict[str, Any]:
+    """Return content with what its source cannot know: when we learned of it, and how often before.
+
+    A child who missed a hearing before is URGENT.
+    """
+    said = {**content, "detected_at": format_time(at), "prior_missed": prior_missed}
+    if prior_missed:
+        said["priority"] = str(Priority.URGENT)
+    return said
+
+
+def check(content: Content, notice_id: UUID) -> tuple[Notice, bytes]:
+    """Return the first revision of a notice that would say this, and its canonical bytes.
+
+    Raises `RejectedError` NB-1000 with the field and the rule that it breaks.
+    """
+    return _compose(content, {"notice_id": str(notice_id), "revision": 1, "notice_kind": "NEW"})
+
+
+def first(content: Content, *, notice_id: UUID, lane: Lane) -> Revision:
+    """Return revision 1 of a notice. Raises `RejectedError` NB-1000."""
+    notice, body = check(content, notice_id)
+    return Revision(notice=notice, body=body, message_id=uuid7(), lane=lane, supersedes=None)
+
+
+def later(
+    content: Content,
+    *,
+    notice_id: UUID,
+    revision: int,
+    kind: NoticeKind,
+    reason: ReasonCode,
+    supersedes: UUID,
+    lane: Lane,
+) -> Revision:
+    """Return a later revision, which supersedes the message before it.
+
+    Raises `RejectedError` NB-1000.
+    """
+    notice, body = _compose(
+        content,
+        {
+            "notice_id": str(notice_id),
+            "revision": revision,
+            "notice_kind": str(kind),
+            "reason_code": str(reason),
+            "supersedes": str(supersedes),
+        },
+    )
+    return Revision(notice=notice, body=body, message_id=uuid7(), lane=lane, supersedes=supersedes)
+
+
+def _compose(content: Content, naming: Mapping[str, Any]) -> tuple[Notice, bytes]:
+    body = canonical({**content, "schema_version": Notice.versions[-1], **naming})
+    try:
+        # The fields are spelled as on the wire already, so that these bytes are what is sent.
+        return Notice.model_validate_json(body), body
+    except ValidationError:
+        raise _named(body) from None
+
+
+def _named(body: bytes) -> RejectedError:
+    """Return the error of a body that breaks the schema, in the words of what people typed."""
+    try:
+        parse_body(Kind.FTA, 1, body)
+    except RejectedError as error:
+        if "rule" in error.where:
+            return RejectedError("NB-1000", field=error.where["field"], rule=error.where["rule"])
+        return error
+    raise AssertionError("the catalog takes what the model refused")
+
+
+async def accept_revisions(
+    tx: Transaction, revisions: Sequence[Revision], now: datetime
+) -> list[bytes]:
+    """Put revisions into the outbox and note them; returns the commitment of each.
+
+    The caller writes the ledger record and the obligation's new state in the same transaction.
+    """
+    drafts = [
+        Draft(
+            message_id=revision.message_id,
+            kind=Kind.FTA,
+            lane=revision.lane,
+            notice_id=revision.notice.notice_id,
+            revision=revision.notice.revision,
+            body=revision.body,
+            salt=token_bytes(32),
+            correlation_id=revision.notice.notice_id,
+            causation_id=revision.supersedes,
+            made_at=now,
+        )
+        for revision in revisions
+    ]
+    await store.add_revisions(
+        tx,
+        [
+            RevisionRow(
+                notice_id=revision.notice.notice_id,
+                revision=revision.notice.revision,
+                message_id=revision.message_id,
+                notice_kind=revision.notice.notice_kind,
+                reason_code=revision.notice.reason_code,
+                made_at=now,
+            )
+            for revision in revisions
+        ],
+    )
+    await accept(tx, drafts)
+    return [draft.commitment for draft in drafts]
+
+
+def record_of(
+    action: str,
+    *,
+    now: datetime,
+    actor: str,
+    office: str,
+    notice_id: UUID,
+    revision: Revision | None = None,
+    commitment: bytes | None = None,
+    reason: str | None = None,
+    result: str = "ok",
+) -> Record:
+    """Return the ledger record of an act on a notice: who, for which office, what, why."""
+    return make_record(
+        action,
+        time=now,
+        result=result,
+        notice_id=notice_id,
+        message_id=None if revision is None else revision.message_id,
+        commitment=commitment,
+        policy=codes.policy().version,
+        reason=reason,
+        actor=actor,
+        office=office,
+        detail=None if revision is None else {"revision": revision.notice.revision},
+    )

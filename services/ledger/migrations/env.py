@@ -1,0 +1,10 @@
+"""Alembic's entry: run revisions on the connection that `store.migrate` hands in."""
+
+from alembic import context
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

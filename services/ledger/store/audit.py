@@ -1,0 +1,126 @@
+"""Statements that read a ledger in order to verify it: everything that is stored, in order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.ledger.store.connection import Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One place of the audit log and what is stored for it; `record` is None if that is gone."""
+
+    index: int
+    record: bytes | None
+    action: str
+    notice_id: UUID | None
+    message_id: UUID | None
+    recorded_at: datetime
+    opened: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A stored checkpoint: the signed note, and its columns."""
+
+    size: int
+    root: bytes
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Counts of one moment, to be compared with what was walked through."""
+
+    size: int
+    entries: int
+    end: int
+    newest_checkpoint: int
+    unsealed: int
+
+
+_ENTRIES = """
+SELECT e.record_index, r.record, r.action, r.notice_id, r.message_id, r.recorded_at, o.opened
+FROM log_entry AS e
+LEFT JOIN record AS r USING (record_id)
+LEFT JOIN opening AS o USING (record_id)
+WHERE e.record_index >= %s AND e.record_index < %s
+ORDER BY e.record_index LIMIT %s
+"""
+
+
+async def entries(tx: Transaction, *, first: int, end: int, limit: int) -> list[Entry]:
+    """Return at most `limit` entries of the log from index `first` on, below `end`."""
+    cursor = await tx.execute(_ENTRIES, [first, end, limit], binary=True)
+    return [
+        Entry(
+            index=row[0],
+            record=row[1],
+            action=row[2],
+            notice_id=row[3],
+            message_id=row[4],
+            recorded_at=row[5],
+            opened=row[6],
+        )
+        for row in await cursor.fetchall()
+    ]
+
+
+async def checkpoints(tx: Transaction, *, above: int, end: int, limit: int) -> list[Sealed]:
+    """Return at most `limit` checkpoints of sizes above `above` up to `end`, smallest first."""
+    cursor = await tx.execute(
+        "SELECT size, root, note FROM checkpoint WHERE size > %s AND size <= %s"
+        " ORDER BY size LIMIT %s",
+        [above, end, limit],
+    )
+    return [Sealed(size=row[0], root=row[1], note=row[2]) for row in await cursor.fetchall()]
+
+
+async def hold_still(tx: Transaction) -> None:
+    """Let all that this transaction reads be of one moment, while the sealer may go on."""
+    await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+_TOTALS = """
+SELECT coalesce((SELECT size FROM log_head), 0),
+       (SELECT count(*) FROM log_entry),
+       (SELECT coalesce(max(record_index) + 1, 0) FROM log_entry),
+       (SELECT coalesce(max(size), 0) FROM checkpoint),
+       (SELECT count(*) FROM unsealed)
+"""
+
+
+async def totals(tx: Transaction) -> Totals:
+    """Return the counts of this moment."""
+    cursor = await tx.execute(_TOTALS)
+    row = await cursor.fetchone()
+    assert row is not None
+    return Totals(
+        size=row[0], entries=row[1], end=row[2], newest_checkpoint=row[3], unsealed=row[4]
+    )
+
+
+# Each record is either in the log or in the sealer's queue, never in both or in neither.
+_STRAY = """
+SELECT record_id
+FROM record AS r
+WHERE (EXISTS (SELECT FROM log_entry AS e WHERE e.record_id = r.record_id))
+    = (EXISTS (SELECT FROM unsealed AS u WHERE u.record_id = r.record_id))
+ORDER BY record_id LIMIT 1
+"""
+
+
+async def stray_record(tx: Transaction) -> int | None:
+    """Return the first record that is neither in the log nor waiting, or in both."""
+    cursor = await tx.execute(_STRAY)
+    row = await cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+async def tile_counts(tx: Transaction) -> dict[int, int]:
+    """Return how many tiles are stored, by level."""
+    cursor = await tx.execute("SELECT level, count(*) FROM tile GROUP BY level")
+    return {row[0]: row[1] for row in await cursor.fetchall()}

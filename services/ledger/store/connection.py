@@ -1,0 +1,256 @@
+"""Connections to PostgreSQL: pooled transactions, sessions of one's own, and what ends a wait.
+
+Every transaction ends: the server gives up statements, locks and idle transactions after a time,
+and if the server itself falls silent, the connection is cut from our side. An outage surfaces as
+`UnavailableError` NB-5001 and costs nothing but the transaction; the next one connects again. When
+it strikes during a commit, the outcome is unknown: whoever must know reads it back.
+"""
+
+import asyncio
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Self, TypeAlias
+
+from psycopg import AsyncConnection, InterfaceError, OperationalError, errors, sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from schemas.errors import UnavailableError
+
+Transaction: TypeAlias = AsyncConnection[TupleRow]
+
+CONNECT_SECONDS = 5
+POOL_WAIT_SECONDS = 10.0
+TRANSACTION_SECONDS = 60.0
+HEARTBEAT_SECONDS = 30.0
+REASON_CHARACTERS_MAX = 200
+
+# Given up by the server, in milliseconds; keepalives in seconds, so that the locks of a machine
+# that lost its power are freed.
+_SERVER_SETTINGS = {
+    "statement_timeout": 30_000,
+    "lock_timeout": 10_000,
+    "idle_in_transaction_session_timeout": 60_000,
+    "tcp_keepalives_idle": 15,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "jit": "off",
+    "timezone": "UTC",
+}
+_CLIENT_SETTINGS = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "application_name": "noticebus",
+}
+
+
+@contextmanager
+def border() -> Iterator[None]:
+    """Turn an outage of the store into `UnavailableError`: NB-5001, NB-5010 before migration."""
+    try:
+        yield
+    except (errors.UndefinedTable, errors.UndefinedColumn) as error:
+        raise UnavailableError("NB-5010") from error
+    except (OperationalError, InterfaceError, errors.ReadOnlySqlTransaction) as error:
+        raise UnavailableError("NB-5001", reason=_reason(error)) from error
+
+
+def connection_settings(url: str) -> dict[str, Any]:
+    """Return connection arguments for `url` with our timeouts; what the address says goes first."""
+    with border():
+        given = conninfo_to_dict(url)
+    ours = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
+    options = " ".join(filter(None, (ours, str(given.pop("options", "") or ""))))
+    return {**_CLIENT_SETTINGS, **given, "options": options}
+
+
+class Session:
+    """A connection outside the pool, for what lives as long as a connection: locks, LISTEN."""
+
+    def __init__(self, connection: Transaction) -> None:
+        self._connection = connection
+        self._heard: deque[str] = deque()
+        # Psycopg reads notifications on the side whenever a statement waits for its answer.
+        connection.add_notify_handler(lambda notification: self._heard.append(notification.channel))
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, seconds: float = TRANSACTION_SECONDS
+    ) -> AsyncIterator[Transaction]:
+        """Run one transaction on this connection; committed at the end, rolled back on an error."""
+        with border(), _deadline(self._connection, seconds):
+            async with self._connection.transaction():
+                yield self._connection
+
+    async def try_lock(self, key: int) -> bool:
+        """Take an advisory lock for as long as this session lives; False if another holds it."""
+        with border(), _deadline(self._connection, TRANSACTION_SECONDS):
+            cursor = await self._connection.execute("SELECT pg_try_advisory_lock(%s)", [key])
+            row = await cursor.fetchone()
+        return row is not None and bool(row[0])
+
+    async def listen(self, channels: Sequence[str]) -> None:
+        """Hear notifications on these channels from now on."""
+        with border(), _deadline(self._connection, TRANSACTION_SECONDS):
+            for channel in channels:
+                await self._connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+    async def heard(self, wake: asyncio.Event, *, seconds: float) -> list[str]:
+        """Wait for a notification, for `wake`, or for `seconds`; clears `wake`.
+
+        Returns the channels heard, each once, in order. Raises `UnavailableError` when the
+        connection has ended.
+        """
+        if not self._heard:
+            loop = asyncio.get_running_loop()
+            with border():
+                descriptor = self._connection.fileno()
+            # Psycopg removes its own watch on the descriptor after each statement.
+            loop.add_reader(descriptor, wake.set)
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await wake.wait()
+            finally:
+                loop.remove_reader(descriptor)
+        wake.clear()
+        with border():
+            self._connection.pgconn.consume_input()
+            while (notification := self._connection.pgconn.notifies()) is not None:
+                self._heard.append(notification.relname.decode())
+        channels = list(dict.fromkeys(self._heard))
+        self._heard.clear()
+        return channels
+
+    async def check(self) -> None:
+        """Ask the server for a sign of life. Raises `UnavailableError` without one."""
+        with border(), _deadline(self._connection, CONNECT_SECONDS):
+            await self._connection.execute("SELECT 1")
+
+
+class Store:
+    """One agency's database. `open` it once for each process, and `close` it."""
+
+    def __init__(self, settings: dict[str, Any], pool: AsyncConnectionPool[Transaction]) -> None:
+        self._settings = settings
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str, *, pool_max: int = 8) -> Self:
+        """Connect to the database at `url`. Raises `UnavailableError` when it does not answer."""
+        settings = connection_settings(url)
+        with border():
+            # The pool would try again for a while and then forget the reason; this tells it.
+            await (await AsyncConnection.connect(**settings)).close()
+            pool = AsyncConnectionPool(
+                kwargs=settings,
+                min_size=0,
+                max_size=pool_max,
+                open=False,
+                check=_check,
+                timeout=POOL_WAIT_SECONDS,
+                reconnect_timeout=POOL_WAIT_SECONDS,
+            )
+            await pool.open()
+        return cls(settings, pool)
+
+    async def close(self) -> None:
+        """Close all pooled connections."""
+        await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, seconds: float = TRANSACTION_SECONDS
+    ) -> AsyncIterator[Transaction]:
+        """Run one transaction: committed at the end, rolled back on any error.
+
+        Raises `UnavailableError` when the store is away or took longer than `seconds`; if that
+        happened while committing, the outcome is unknown.
+        """
+        with border():
+            async with self._pool.connection() as connection:
+                with _deadline(connection, seconds):
+                    async with connection.transaction():
+                        yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Open a connection of one's own; its locks and LISTENs end with it."""
+        with border():
+            connection = await AsyncConnection.connect(**self._settings, autocommit=True)
+        try:
+            yield Session(connection)
+        finally:
+            await connection.close()
+
+    async def listen(self, channels: Sequence[str], stop: asyncio.Event) -> AsyncIterator[str]:
+        """Yield the name of each channel that was notified, until `stop`.
+
+        Begins with every channel once, because notifications from before are lost. Raises
+        `UnavailableError` when the connection ends: listen again.
+        """
+        wake = asyncio.Event()
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: wake.set())
+        try:
+            async with self.session() as session:
+                await session.listen(channels)
+                for channel in channels:
+                    yield channel
+                while not stop.is_set():
+                    heard = await session.heard(wake, seconds=HEARTBEAT_SECONDS)
+                    for channel in heard:
+                        yield channel
+                    if not heard:
+                        await session.check()
+        finally:
+            stopping.cancel()
+
+
+@contextmanager
+def _deadline(connection: Transaction, seconds: float) -> Iterator[None]:
+    """Cut the connection after `seconds`: a silent server becomes an error instead of a wait."""
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connection: Transaction) -> None:
+    # Cancelling would not do: psycopg then waits for the server's consent.
+    with (
+        suppress(OperationalError, OSError),
+        socket.socket(fileno=os.dup(connection.fileno())) as peer,
+    ):
+        peer.shutdown(socket.SHUT_RDWR)
+
+
+async def _check(connection: Transaction) -> None:
+    """Refuse a pooled connection that the server has ended; costs a statement only if in doubt."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    # An idle connection has nothing to say, except that it ends.
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error without its detail, which may hold values."""
+    primary = error.diag.message_primary if isinstance(error, OperationalError) else None
+    text = primary or str(error) or type(error).__name__
+    return text.splitlines()[0][:REASON_CHARACTERS_MAX]

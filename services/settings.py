@@ -1,0 +1,213 @@
+"""Everything that can be set, read once from the environment and passed on frozen.
+
+Each variable is `NOTICEBUS_` and the field's name, a nested one with its part in between:
+`NOTICEBUS_DATABASE_URL`, `NOTICEBUS_RELAY_BATCH_MAX`. Secrets come from the environment or from a
+file (`NOTICEBUS_DATABASE_URL_FILE`, `NOTICEBUS_REDIS_URL_FILE`), never from the command line, and
+are left out of `repr`. A value out of its range raises `RejectedError` (NB-7010) that names the
+variable and not the value.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from schemas.errors import RejectedError, UnavailableError
+
+Agency = Literal["ice", "hhs"]
+
+PREFIX = "NOTICEBUS_"
+# Read by the command line and by tests, not by `Settings`.
+OTHER_VARIABLES = frozenset({"NOTICEBUS_ACTOR", "NOTICEBUS_OUTPUT"})
+SECRETS = ("database_url", "redis_url")
+
+
+class RelaySettings(BaseModel, frozen=True, extra="forbid"):
+    """How accepted messages go out, and when a missing answer is noticed."""
+
+    batch_max: int = Field(default=500, ge=1, le=2_000)
+    window_max: int = Field(default=10_000, ge=1, le=100_000)
+    poll_seconds: float = Field(default=1.0, gt=0, le=60)
+    answer_seconds: float = Field(default=300, gt=0, le=86_400)
+    republish_after_seconds: float = Field(default=60, ge=0, le=86_400)
+
+
+class DeliverySettings(BaseModel, frozen=True, extra="forbid"):
+    """How entries are taken, tried again and set aside."""
+
+    batch_max: int = Field(default=500, ge=1, le=2_000)
+    attempts_max: int = Field(default=5, ge=1, le=100)
+    backoff_seconds_min: float = Field(default=1.0, gt=0, le=3_600)
+    backoff_seconds_max: float = Field(default=60.0, gt=0, le=86_400)
+    gap_ask_seconds: float = Field(default=5.0, gt=0, le=3_600)
+
+    @model_validator(mode="after")
+    def _backoff_is_a_range(self) -> Self:
+        if self.backoff_seconds_min > self.backoff_seconds_max:
+            raise ValueError("backoff_seconds_min is above backoff_seconds_max")
+        return self
+
+
+class SealerSettings(BaseModel, frozen=True, extra="forbid"):
+    """How often the ledger is sealed when nobody waits for an answer, and how much at once."""
+
+    interval_seconds: float = Field(default=1.0, gt=0, le=60)
+    batch_max: int = Field(default=2_000, ge=1, le=10_000)
+
+
+class BusSettings(BaseModel, frozen=True, extra="forbid"):
+    """How patiently the bus is spoken to; every wait on it ends."""
+
+    connect_seconds: float = Field(default=5.0, gt=0, le=120)
+    answer_seconds: float = Field(default=10.0, gt=0, le=300)
+    block_seconds: float = Field(default=1.0, gt=0, le=30)
+    claim_idle_seconds: float = Field(default=30.0, gt=0, le=3_600)
+    outage_backoff_seconds_min: float = Field(default=0.1, gt=0, le=60)
+    outage_backoff_seconds_max: float = Field(default=5.0, gt=0, le=600)
+
+
+class StreamSettings(BaseModel, frozen=True, extra="forbid"):
+    """Into how many streams a lane is split; told to the peer in our party file."""
+
+    live: int = Field(default=1, ge=1, le=64)
+    backlog: int = Field(default=1, ge=1, le=64)
+
+
+class HttpSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where health and metrics are served; no port, no server. Port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=0, le=65_535)
+
+
+class Settings(BaseSettings):
+    """One agency's settings. `load` reads them; a process or command does so once."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+    )
+
+    agency: Agency
+    home: Path = Path(".noticebus")
+    keys: Path | None = None
+    database_url: str | None = Field(default=None, repr=False)
+    redis_url: str | None = Field(default=None, repr=False)
+    domain: str = Field(default="", pattern=r"^[a-z0-9][a-z0-9.-]*$|^$", max_length=120)
+    relay: RelaySettings = RelaySettings()
+    delivery: DeliverySettings = DeliverySettings()
+    sealer: SealerSettings = SealerSettings()
+    bus: BusSettings = BusSettings()
+    streams: StreamSettings = StreamSettings()
+    http: HttpSettings = HttpSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        if not filled.get("domain"):
+            filled["domain"] = f"{filled.get('agency', 'nobody')}.noticebus.example"
+        for name in SECRETS:
+            path = os.environ.get(f"{PREFIX}{name.upper()}_FILE")
+            if path and not filled.get(name):
+                filled[name] = Path(path).read_text(encoding="utf-8").strip()
+        return filled
+
+    @property
+    def peer(self) -> Agency:
+        """The other agency."""
+        return "hhs" if self.agency == "ice" else "ice"
+
+    @property
+    def agency_home(self) -> Path:
+        """Where this agency keeps what is its own: embedded database, keys, rejects."""
+        return self.home / self.agency
+
+    @property
+    def keys_folder(self) -> Path:
+        """The folder of this agency's keys."""
+        return self.keys or self.agency_home / "keys"
+
+    @property
+    def partitions(self) -> dict[str, int]:
+        """How many streams each lane has from us to the peer."""
+        return self.streams.model_dump()
+
+    @property
+    def database_url_required(self) -> str:
+        """Our database. Raises `UnavailableError` NB-7017 when no address is set."""
+        return self._required("database_url")
+
+    @property
+    def redis_url_required(self) -> str:
+        """The bus. Raises `UnavailableError` NB-7017 when no address is set."""
+        return self._required("redis_url")
+
+    def _required(self, name: str) -> str:
+        url: str | None = getattr(self, name)
+        if not url:
+            raise UnavailableError("NB-7017", variable=f"{PREFIX}{name.upper()}")
+        return url
+
+    def shown(self) -> dict[str, str | int | float | None]:
+        """Return every setting by its variable's name, passwords masked, for people to read."""
+        rows: dict[str, str | int | float | None] = {}
+        for name, value in self.model_dump(mode="json").items():
+            if isinstance(value, dict):
+                rows |= {f"{PREFIX}{name}_{part}".upper(): each for part, each in value.items()}
+            else:
+                rows[f"{PREFIX}{name}".upper()] = (
+                    without_password(value) if name in SECRETS and value else value
+                )
+        return rows
+
+
+def load(agency: str, *, home: Path | None = None) -> Settings:
+    """Return the settings of `agency` from the environment.
+
+    Raises `RejectedError` NB-7010 for a value out of its range, naming the variable alone.
+    """
+    given: dict[str, Any] = {"agency": agency}
+    if home is not None:
+        given["home"] = home
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise RejectedError("NB-7010", variable=variable, rule=first["msg"]) from None
+    except SettingsError as error:
+        # A part's name alone holds JSON, which nobody is asked to write; the message has no value.
+        raise RejectedError("NB-7010", variable=f"{PREFIX}*", rule=str(error)) from None
+    except OSError as error:
+        raise RejectedError(
+            "NB-7010", variable=f"{PREFIX}*_URL_FILE", rule=f"{error.strerror}: {error.filename}"
+        ) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return variables with our prefix that nothing reads: most likely misspelt."""
+    known = set(OTHER_VARIABLES)
+    for name, field in Settings.model_fields.items():
+        known.add(f"{PREFIX}{name}".upper())
+        if name in SECRETS:
+            known.add(f"{PREFIX}{name}_FILE".upper())
+        if isinstance(field.default, BaseModel):
+            parts = type(field.default).model_fields
+            known |= {f"{PREFIX}{name}_{part}".upper() for part in parts}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def without_password(url: str) -> str:
+    """Return a URL with the password between user and host replaced by `***`."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@/]*@", r"\1:***@", url)

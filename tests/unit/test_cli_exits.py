@@ -1,0 +1,122 @@
+"""One place turns errors into exit codes; every error prints code, sentence and fix."""
+
+import pytest
+
+from schemas import errors
+from services import cli
+from services.cli.exits import exit_code_of, tell
+
+
+@pytest.mark.parametrize(
+    ("branch", "code"),
+    [
+        (errors.RejectedError, 2),
+        (errors.NotFoundError, 3),
+        (errors.NotAllowedError, 4),
+        (errors.EvidenceError, 6),
+        (errors.UnavailableError, 7),
+        (errors.PolicyError, 8),
+        (errors.ConflictError, 9),
+        (errors.NoticeBusError, 1),
+    ],
+)
+def test_each_branch_has_its_exit_code(branch: type[errors.NoticeBusError], code: int) -> None:
+    class Narrower(branch):  # type: ignore[valid-type,misc]  # any branch may be refined
+        pass
+
+    assert exit_code_of(branch("NB-7001")) == code
+    assert exit_code_of(Narrower("NB-7001")) == code
+
+
+def test_an_error_is_code_sentence_and_fix(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(errors.RejectedError("NB-7002", agency="f\x1bbi"))
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "NB-7002: f\ufffdbi is not an agency" in told.err
+    assert "fix: Use ice or hhs." in told.err
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("version", 0),
+        ("--agency ice config show -o json", 0),
+        ("config show --agency hhs -o ndjson", 0),
+        ("config show", 2),
+        ("config show --agency fbi", 2),
+        ("config show -o xml --agency ice", 2),
+        ("frobnicate", 2),
+        ("version --as", 2),
+        ("config", 2),
+        ("schema show frob", 3),
+    ],
+)
+def test_command_lines_end_with_their_exit_code(
+    line: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("NOTICEBUS_AGENCY", raising=False)
+
+    assert cli.execute(line.split()) == code
+
+    told = capsys.readouterr()
+    if code:
+        assert told.out == ""
+        assert "Traceback" not in told.err
+
+
+def test_what_is_nearest_to_the_verb_wins(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "--agency ice -o csv config show --agency hhs -o ndjson"
+
+    assert cli.execute(line.split()) == 0
+
+    assert '"value": "hhs"' in capsys.readouterr().out
+
+
+def test_agency_falls_back_to_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NOTICEBUS_AGENCY", "hhs")
+
+    assert cli.execute(["config", "show", "-o", "csv"]) == 0
+    assert "NOTICEBUS_AGENCY,hhs,environment" in capsys.readouterr().out
+
+
+def test_a_bug_prints_words_and_no_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> None:
+        raise ValueError("child A200000417")
+
+    monkeypatch.setattr("services.cli.version.session_of", broken)
+
+    assert cli.execute(["version"]) == 1
+
+    told = capsys.readouterr().err
+    assert "NB-7014" in told
+    assert "ValueError" in told
+    assert "200000417" not in told
+
+
+def test_ctrl_c_says_what_was_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from services.cli.session import Session
+
+    def interrupted(session: Session, *_: object, **__: object) -> None:
+        with session.progress("importing", unit="rows", total=100) as work:
+            work.advance(40)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "emit_one", interrupted)
+
+    assert cli.execute(["version", "-q"]) == 130
+    assert "Stopped. importing: 40 of 100 rows" in capsys.readouterr().err
+
+
+def test_every_command_of_the_table_is_a_module() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in cli.COMMANDS if find_spec(f"services.cli.{name}") is None]
+
+    assert missing == []
