@@ -83,27 +83,30 @@ def batch_proofs(
     """
     _check_frontier(frontier_before, size_before)
     _check_hashes(leaves)
-    stages: list[list[bytes]] = []
+    # Going up: the nodes of each level that the new leaves are below, and, first of them, the
+    # sibling that the frontier keeps there (`joined`), if the new part begins at an odd place.
+    stages: list[tuple[bool, list[bytes]]] = []
     waiting = list(frontier_before)
     first, nodes = size_before, list(leaves)
     while nodes and (first or len(nodes) > 1):
-        if first % 2:
-            first -= 1
+        joined = first % 2 == 1
+        if joined:
             nodes.insert(0, waiting.pop())
-        stages.append(nodes)
+        stages.append((joined, nodes))
         pairs = [node_hash(left, right) for left, right in _pairs(nodes)]
         # A last node without a partner stands for itself one level up (the right edge).
         nodes = pairs + nodes[len(pairs) * 2 :]
         first //= 2
-    paths: list[tuple[bytes, ...]] = [()]
-    for nodes in reversed(stages):
+    # Coming down: a node's path is its sibling and then its parent's path.
+    paths: list[tuple[bytes, ...]] = [()] * len(nodes)
+    for joined, nodes in reversed(stages):
         below: list[tuple[bytes, ...]] = []
         for at in range(len(nodes)):
             sibling = at ^ 1
             above = paths[at // 2]
             below.append((nodes[sibling], *above) if sibling < len(nodes) else above)
-        paths = below
-    return paths[len(paths) - len(leaves) :] if leaves else []
+        paths = below[1:] if joined else below
+    return paths
 
 
 def _pairs(nodes: Sequence[bytes]) -> "zip[tuple[bytes, bytes]]":

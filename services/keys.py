@@ -10,6 +10,7 @@ Files that others may read are refused: a key that leaked must be noticed, not u
 overwritten. Whoever has the folder can sign for the agency; it is not encrypted at rest.
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -40,7 +41,6 @@ RING_FILE = "ring.json"
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 AnyPrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-Kind = TypeVar("Kind", ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,26 +61,26 @@ class KeyRing:
         """Make all keys of an agency in a new folder.
 
         The folder appears complete or not at all. Raises `ConflictError` NB-4031 when there is
-        something in it already.
+        something in it already, `RejectedError` NB-4034 when it cannot be made.
         """
         if folder.is_dir() and any(folder.iterdir()):
             raise ConflictError("NB-4031", folder=folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
-            part = Path(made) / "keys"
-            part.mkdir(mode=FOLDER_MODE)
-            for name, key in (
-                ("signing-1", ec.generate_private_key(ec.SECP256R1())),
-                ("encryption-1", ec.generate_private_key(ec.SECP256R1())),
-                ("log", ed25519.Ed25519PrivateKey.generate()),
-                ("cosigner", ed25519.Ed25519PrivateKey.generate()),
-            ):
-                _write(part / f"{name}.pem", _pem(key))
-            _write_ring(part, agency=agency, domain=domain, generation=generation)
-            try:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
+                part = Path(made) / "keys"
+                part.mkdir(mode=FOLDER_MODE)
+                for name in ("signing-1", "encryption-1"):
+                    _write(part / f"{name}.pem", _pem(ec.generate_private_key(ec.SECP256R1())))
+                for name in ("log", "cosigner"):
+                    _write(part / f"{name}.pem", _pem(ed25519.Ed25519PrivateKey.generate()))
+                _write_ring(part, agency=agency, domain=domain, generation=generation)
                 part.rename(folder)
-            except OSError as error:
-                raise ConflictError("NB-4031", folder=folder) from error
+            _sync(folder.parent)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise ConflictError("NB-4031", folder=folder) from None
+            raise RejectedError("NB-4034", folder=folder, rule=error.strerror) from None
         return cls.load(folder)
 
     @classmethod
@@ -88,11 +88,13 @@ class KeyRing:
         """Read all keys from a folder.
 
         Raises `NotFoundError` NB-4030 without keys, `NotAllowedError` NB-4032 for files that others
-        may read and NB-4034 for another user's, `RejectedError` NB-4033 for what is no such key.
+        may read, `RejectedError` NB-4033 for what is no such key.
         """
-        if not (folder / RING_FILE).exists():
+        if not folder.is_dir():
             raise NotFoundError("NB-4030", folder=folder)
         _refuse_open(folder)
+        if not (folder / RING_FILE).exists():
+            raise NotFoundError("NB-4030", folder=folder)
         ring = _read_ring(folder)
         stem = f"{ring['domain']}/noticebus/{ring['agency']}"
         return cls(
@@ -101,20 +103,16 @@ class KeyRing:
             generation=ring["generation"],
             changed_at=ring["changed_at"],
             signing_keys=tuple(
-                SigningKey.of(_key(path, ec.EllipticCurvePrivateKey))
-                for path in _numbered(folder, "signing")
+                SigningKey.of(_p256_key(path)) for path in _numbered(folder, "signing")
             ),
             encryption_keys=tuple(
-                PrivateKey.of(_key(path, ec.EllipticCurvePrivateKey))
-                for path in _numbered(folder, "encryption")
+                PrivateKey.of(_p256_key(path)) for path in _numbered(folder, "encryption")
             ),
             log_key=Signer(
                 f"{stem}/{ring['generation']}",
-                _key(folder / "log.pem", ed25519.Ed25519PrivateKey),
+                _ed25519_key(folder / "log.pem"),
             ),
-            cosigner=Signer(
-                f"{stem}/cosigner", _key(folder / "cosigner.pem", ed25519.Ed25519PrivateKey)
-            ),
+            cosigner=Signer(f"{stem}/cosigner", _ed25519_key(folder / "cosigner.pem")),
         )
 
     @classmethod
@@ -148,18 +146,16 @@ class KeyRing:
         `made_at` is when the keys last changed, unless given, so that the same keys and partitions
         make the same bytes and keep their fingerprint.
         """
-        keys = [
-            *((key.private.public_key(), "sig") for key in self.signing_keys),
-            *((key.private.public_key(), "enc") for key in self.encryption_keys),
+        public = [
+            *(public_jwk(key.private.public_key(), use="sig") for key in self.signing_keys),
+            *(public_jwk(key.private.public_key(), use="enc") for key in self.encryption_keys),
         ]
         cosigner = Verifier(self.cosigner.name, COSIGNATURE, _raw(self.cosigner.private))
         return Party(
             agency=self.agency,
             domain=self.domain,
             generation=self.generation,
-            jwks=KeySet(
-                keys=tuple(PublicKey(**public_jwk(public), use=use) for public, use in keys)
-            ),
+            jwks=KeySet(keys=tuple(map(PublicKey.model_validate, public))),
             log_keys=(self.log_key.verifier.vkey(),),
             cosigner_keys=(cosigner.vkey(),),
             partitions=LanePartitions(**(partitions or {})),
@@ -175,18 +171,26 @@ def _pem(key: AnyPrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _key(path: Path, kind: type[Kind]) -> Kind:
-    """Read one private key of a kind; P-256 alone among the curves."""
+def _p256_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = _private_key(path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise RejectedError("NB-4033", path=path, rule="it is no P-256 key")
+    return key
+
+
+def _ed25519_key(path: Path) -> ed25519.Ed25519PrivateKey:
+    key = _private_key(path)
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise RejectedError("NB-4033", path=path, rule="it is no Ed25519 key")
+    return key
+
+
+def _private_key(path: Path) -> object:
     _refuse_open(path)
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        return load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise RejectedError("NB-4033", path=path, rule=type(error).__name__) from None
-    if not isinstance(key, kind):
-        raise RejectedError("NB-4033", path=path, rule="it is a key of another kind")
-    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, ec.SECP256R1):
-        raise RejectedError("NB-4033", path=path, rule="it is on another curve than P-256")
-    return key
 
 
 def _numbered(folder: Path, stem: str) -> list[Path]:
@@ -203,14 +207,12 @@ def _number(path: Path) -> int:
 
 
 def _refuse_open(path: Path) -> None:
-    """Refuse what others than the owner may read, and what is not ours."""
+    """Refuse what others than the owner may read."""
     try:
-        found = path.stat()
+        mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
         raise RejectedError("NB-4033", path=path, rule=error.strerror) from None
-    if found.st_uid != os.geteuid():
-        raise NotAllowedError("NB-4034", path=path)
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if mode & 0o077:
         raise NotAllowedError("NB-4032", path=path)
 
 
@@ -243,6 +245,7 @@ def _write_ring(folder: Path, *, agency: str, domain: str, generation: int) -> N
     part.unlink(missing_ok=True)
     _write(part, orjson.dumps(ring, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     part.replace(path)
+    _sync(folder)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -251,3 +254,12 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder outlive a loss of power, as its files do."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -26,6 +26,7 @@ from services.keys import KeyRing
 from services.ledger.records import make_record
 from services.ledger.store import Transaction, append
 from services.settings import Settings, load
+from services.telemetry import configure
 
 CORPUS = Path(__file__).parent / "vectors" / "corpus"
 WAIT_SECONDS = 30.0
@@ -114,6 +115,7 @@ async def two_agencies(
     home: Path, database: Callable[[str], str], redis_url: str, **changes: object
 ) -> AsyncIterator[Pair]:
     """Open both agencies, with keys of their own and each other's party file trusted."""
+    configure(agency="test", process="test", level="WARNING")
     everyone = {
         name: settings_of(
             name, home, database_url=database(name), redis_url=redis_url, **changes

@@ -102,6 +102,7 @@ class Reader:
         self._trouble = False
         self._paused = False
         self._consuming = False
+        self._away = False
         self._looked_at = 0.0
         self._claims_at = 0.0
 
@@ -126,8 +127,10 @@ class Reader:
                     try:
                         await self._session(group)
                     except UnavailableError as error:
-                        OUTAGES.labels(peer="bus").inc()
-                        log.warning("reader waits for the bus", stream=stream, error=str(error))
+                        if not self._away:
+                            OUTAGES.labels(peer="bus").inc()
+                            log.warning("reader waits for the bus", stream=stream, error=str(error))
+                        self._away = True
                     except GroupGoneError:
                         log.warning("consumer group is gone", stream=stream, group=self._group)
                     finally:
@@ -187,6 +190,9 @@ class Reader:
                 raise UnavailableError("NB-5002", reason="the subscription ended")
             self._consuming = seen is not None and seen <= self._seen_max
             self._looked_at = time.monotonic()
+            if self._away and self._consuming:
+                self._away = False
+                log.info("reader goes on", stream=self.stream)
             if not self._taking.locked():
                 if not self._consuming and self._looked_at - started > self._seen_max:
                     raise UnavailableError("NB-5002", reason="the subscription does not read")

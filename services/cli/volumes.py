@@ -14,7 +14,7 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -91,7 +91,12 @@ def access_list(passwords: Mapping[str, str], *, probe: str) -> str:
 
     It holds SHA-256 hashes of the passwords, which are 256 random bits.
     """
-    return "".join(f"{line}\n" for line in _access_lines(passwords, probe))
+    lines = [
+        "user default off resetpass resetkeys resetchannels -@all",
+        f"user probe on #{_hashed(probe)} resetkeys resetchannels -@all +ping",
+        *acl_lines({agency: _hashed(password) for agency, password in passwords.items()}),
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def role_sql(agency: str, password: str) -> str:
@@ -112,13 +117,13 @@ async def introduce(volumes: Volumes) -> None:
     Raises `UnavailableError` when a database does not answer within three minutes.
     """
     own: dict[str, bytes] = {}
-    everyone = {agency: _settings(volumes, agency) for agency in AGENCIES}
-    for agency, settings in everyone.items():
+    both = [_settings(volumes, name) for name in AGENCIES]
+    for settings in both:
         await _when_it_answers(settings)
         if not settings.keys_folder.exists():
-            KeyRing.generate(settings.keys_folder, settings.domain, agency)
-        own[agency] = await _own_party(settings)
-    for settings in everyone.values():
+            KeyRing.generate(settings.keys_folder, settings.domain, settings.agency)
+        own[settings.agency] = await _own_party(settings)
+    for settings in both:
         peer = own[settings.peer]
         async with open_agency(settings) as agency, agency.store.transaction() as tx:
             await parties.trust(
@@ -160,14 +165,8 @@ def _settings(volumes: Volumes, agency: str) -> Settings:
     )
 
 
-def _access_lines(passwords: Mapping[str, str], probe: str) -> Iterator[str]:
-    yield "user default off resetpass resetkeys resetchannels -@all"
-    yield f"user probe on {_hashed(probe)} resetkeys resetchannels -@all +ping"
-    yield from acl_lines({agency: _hashed(word) for agency, word in passwords.items()})
-
-
 def _hashed(password: str) -> str:
-    return "#" + hashlib.sha256(password.encode("ascii")).hexdigest()
+    return hashlib.sha256(password.encode("ascii")).hexdigest()
 
 
 def _secret() -> str:

@@ -154,9 +154,17 @@ async def note_failure(agency: Agency, entry: Entry, error: Exception) -> bool:
     """Count a failed attempt of an entry tried alone; True once it was set aside for it."""
     cause = error.code if isinstance(error, NoticeBusError) else type(error).__name__
     now = datetime.now(UTC)
+    claimed = _claims(entry)
+    claims = claimed.claims if claimed is not None else None
     async with agency.store.transaction() as tx:
         number = await dead.add_attempt(
-            tx, stream=entry.stream, entry_id=entry.entry_id, cause=cause, now=now
+            tx,
+            bytes_hash=sha256(entry.jws).digest(),
+            stream=entry.stream,
+            generation=claims.generation if claims else None,
+            sequence=claims.sequence if claims else None,
+            cause=cause,
+            now=now,
         )
     log.warning(
         "attempt failed",

@@ -49,7 +49,7 @@ async def show(agency: Agency, dead_id: str) -> tuple[DeadLetter, list[Attempt]]
             raise ConflictError("NB-6002", dead_id=dead_id)
         letter = await store.letter(tx, found[0])
         assert letter is not None
-        return letter, await store.attempts(tx, letter.stream, letter.entry_id)
+        return letter, await store.attempts(tx, letter.bytes_hash)
 
 
 async def redrive(delivery: Delivery, letter: DeadLetter, *, actor: str, reason: str) -> Redriven:

@@ -17,7 +17,7 @@ from schemas.canonical import b64, parse_time
 from schemas.catalog import parse_body
 from schemas.checkpoint import Checkpoint, verify_checkpoint
 from schemas.envelope import read, verify
-from schemas.errors import EvidenceError, NoticeBusError, RejectedError
+from schemas.errors import EvidenceError, NoticeBusError
 from schemas.proof import leaf_hash, verify_inclusion
 from schemas.reply import Receipts
 from services.exchange.agency import Agency
@@ -45,6 +45,7 @@ class Verified(StrEnum):
 class Step:
     """One step of a notice. `agency` is whose ledger holds the record at `record_index`.
 
+    `peer_at` is when the peer took the message, by its own clock, as the receipt proves it.
     `actor` and `office` are None where the record has none or its opening was erased; `fault` names
     what does not fit when `verified` is FAILED.
     """
@@ -55,6 +56,7 @@ class Step:
     result: str
     record_index: int | None
     verified: Verified
+    peer_at: datetime | None = None
     message_id: UUID | None = None
     kind: str | None = None
     revision: int | None = None
@@ -113,9 +115,7 @@ async def trace(agency: Agency, notice_id: UUID) -> Trace:
     )
 
 
-async def _own_checkpoint(
-    tx: Transaction, agency: Agency
-) -> tuple[Checkpoint | None, str | None]:
+async def _own_checkpoint(tx: Transaction, agency: Agency) -> tuple[Checkpoint | None, str | None]:
     """Return our newest checkpoint, or why it cannot be believed."""
     newest = await log.newest_checkpoint(tx)
     if newest is None:
@@ -227,17 +227,18 @@ def _value(opened: Mapping[str, Any], name: str) -> str | None:
 
 def _receipt_step(agency: Agency, message: TracedMessage) -> Step:
     """Return the peer's receipt of a message of ours, verified again from the stored bytes."""
-    at = message.answered_at
-    assert at is not None, "an answer has its time"
+    assert message.answered_at is not None, "an answer has its time"
     fault: str | None = None
+    peer_at: datetime | None = None
     try:
-        at = _received_at(agency, message)
+        peer_at = _received_at(agency, message)
     except NoticeBusError as error:
         fault = error.code
     return Step(
         step="message.receipted",
         agency=agency.peer,
-        at=message.answered_at or at,
+        at=message.answered_at,
+        peer_at=peer_at,
         result="ok",
         record_index=message.answer_index,
         verified=Verified.FAILED if fault else Verified.YES,
@@ -253,18 +254,18 @@ def _receipt_step(agency: Agency, message: TracedMessage) -> Step:
 def _received_at(agency: Agency, message: TracedMessage) -> datetime:
     """Return when the peer took a message, from the record that its receipt proves.
 
-    Raises `EvidenceError` NB-3023 when the stored answer does not prove this message's receipt.
+    Raises `EvidenceError` NB-3080 when the stored answer does not prove this message's receipt.
     """
     if message.answer_envelope is None:
-        raise EvidenceError("NB-3023", message_id=message.message_id)
+        raise EvidenceError("NB-3080", message_id=message.message_id)
     envelope = verify(read(message.answer_envelope), agency.directory.verify_keys)
     receipts = parse_body(envelope.attributes.kind, envelope.attributes.version, envelope.plain())
     if not isinstance(receipts, Receipts):
-        raise EvidenceError("NB-3023", message_id=message.message_id)
+        raise EvidenceError("NB-3080", message_id=message.message_id)
     for index, record in verify_batch(receipts, agency).records:
         if index == message.answer_index:
             named = (record.get("message_id"), record.get("envelope"), record.get("action"))
             sent = (str(message.message_id), b64(message.envelope_hash), "message.received")
             if named == sent:
                 return parse_time(str(record["time"]))
-    raise EvidenceError("NB-3023", message_id=message.message_id)
+    raise EvidenceError("NB-3080", message_id=message.message_id)

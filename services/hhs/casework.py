@@ -15,7 +15,6 @@ from schemas import codes
 from schemas.envelope import Kind, Lane
 from schemas.errors import RejectedError
 from schemas.notice import Notice, NoticeKind
-from services.exchange.agency import Agency
 from services.exchange.effects import Answered, Taken
 from services.hhs import clocks, store
 from services.hhs.store import ArrivedRow, CaseEvent
@@ -25,11 +24,9 @@ from services.ledger.store import Transaction, append
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Casework:
+@dataclass(frozen=True, slots=True)
+class CaseWork:
     """HHS's part of taking a message."""
-
-    agency: Agency
 
     async def apply(self, tx: Transaction, messages: Sequence[Taken]) -> None:
         """Open and change cases; each notice's revisions come in order.
@@ -48,7 +45,7 @@ class Casework:
             await self._revise(tx, [(m, n) for m, n in later if n.revision == revision])
 
     async def answered(self, tx: Transaction, answers: Sequence[Answered]) -> None:
-        """Do nothing: that ICE has our reply changes no case; `queue trace` reads it from `sent`."""
+        """Do nothing: that ICE has our reply changes no case; a trace reads it from `sent`."""
 
     async def _revise(self, tx: Transaction, changes: Sequence[tuple[Taken, Notice]]) -> None:
         now = changes[0][0].received_at

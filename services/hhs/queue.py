@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 from schemas import canonical, codes
 from schemas.catalog import body_of
 from schemas.envelope import Kind, Lane
-from schemas.errors import ConflictError, NoticeBusError, NotFoundError, RejectedError
+from schemas.errors import ConflictError, NotFoundError, NoticeBusError, RejectedError
 from schemas.fields import Body
 from schemas.notice import Priority, mask_a_number
 from schemas.reply import Acknowledgement, Outcome, OutcomeCode
@@ -196,9 +196,9 @@ async def outcome(database: Store, notice_id: UUID, *, code: str, actor: str) ->
     """Close one's own case with a code of the closed list, and tell ICE the coarse one.
 
     A code of `detailed_outcomes` stays at HHS; one of `outcomes` can be given as it is. The same
-    outcome again changes nothing. Raises `RejectedError` NB-8014 for a code that is on neither list;
-    `NotFoundError` NB-8010; `ConflictError` NB-8011 (another person's), NB-8013 (nobody's), NB-8015
-    (closed with another outcome), NB-8012 (withdrawn).
+    outcome again changes nothing. Raises `RejectedError` NB-8014 for a code that is on neither
+    list; `NotFoundError` NB-8010; `ConflictError` NB-8011 (another person's), NB-8013 (nobody's),
+    NB-8015 (closed with another outcome), NB-8012 (withdrawn).
     """
     now = datetime.now(UTC)
     told = coarse(code)
@@ -257,9 +257,9 @@ def _may_take(
         return NotFoundError("NB-8010", notice_id=notice_id)
     if case.state in ("closed", "withdrawn"):
         return ConflictError("NB-8012", notice_id=case.notice_id, state=case.state)
-    if case.owner is not None and case.lease_until is not None:
-        if case.owner != actor and case.lease_until > now:
-            return _held_by(case)
+    others = case.owner is not None and case.owner != actor
+    if others and case.lease_until is not None and case.lease_until > now:
+        return _held_by(case)
     return None
 
 

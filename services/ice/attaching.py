@@ -18,9 +18,9 @@ from schemas.notice import NoticeKind, Priority, ReasonCode
 from services.ice import revisions
 from services.ice.docket.findings import Finding
 from services.ice.importing import Importing, Opened
-from services.ice.revisions import KEY_FIELDS, Revision, record_of
+from services.ice.revisions import KEY_FIELDS, Revision, record_of, sending_of
 from services.ice.store import obligations as store
-from services.ice.store.obligations import Obligation, Question, Sending
+from services.ice.store.obligations import Obligation, Question
 from services.ledger.store import Transaction, append
 
 _KINDS = ("case", "proceeding", "schedule")
@@ -111,7 +111,7 @@ class Attaching:
         records += await importing.send(tx, "notice.recorded", self.sending)
         if self.sending:
             await store.send_waiting(
-                tx, [_sending(revision, importing) for revision in self.sending]
+                tx, [sending_of(revision, importing.release) for revision in self.sending]
             )
         if self.questions:
             await store.ask(tx, self.questions)
@@ -177,16 +177,3 @@ def _keys_of(row: Obligation) -> dict[str, int]:
 def _newest(row: Obligation) -> UUID:
     assert row.message_id is not None, "a recorded obligation has a message"
     return row.message_id
-
-
-def _sending(revision: Revision, importing: Importing) -> Sending:
-    notice = revision.notice
-    return Sending(
-        notice_id=notice.notice_id,
-        hearing_at=notice.hearing_at,
-        hearing_zone=notice.hearing_zone,
-        outcome=notice.outcome,
-        office=notice.aor_code,
-        lane=revision.lane,
-        release=importing.release,
-    )

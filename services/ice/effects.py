@@ -1,7 +1,7 @@
 """What a message from HHS does at ICE: it is kept as the reply to a notice, and put on record.
 
-Replies are coarse and come in order of their revision. That a person took a notice, and what came of
-it, is all that ICE hears; the view `notice` reads its states from here.
+Replies are coarse and come in order of their revision. That a person took a notice, and what came
+of it, is all that ICE hears; the view `notice` reads its states from here.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from schemas import codes
 from schemas.envelope import Kind
 from schemas.errors import RejectedError
 from schemas.reply import Acknowledgement, Action, Disposition, Outcome
-from services.exchange.agency import Agency
 from services.exchange.effects import Answered, Taken
 from services.ice.store import replies
 from services.ice.store.replies import ReplyRow
@@ -31,11 +30,9 @@ _ACTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class IceEffects:
     """ICE's part of taking a message."""
-
-    agency: Agency
 
     async def apply(self, tx: Transaction, messages: Sequence[Taken]) -> None:
         """Keep replies.

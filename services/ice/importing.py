@@ -15,6 +15,12 @@ from services.ledger.store import Transaction
 LIVE_DAYS = 30
 
 
+def lane_by_age(hearing_on: date, now: datetime, *, live_days: int = LIVE_DAYS) -> Lane:
+    """Return live for a hearing of the last `live_days`, else backlog."""
+    recent = now.date() - timedelta(days=live_days)
+    return Lane.LIVE if hearing_on >= recent else Lane.BACKLOG
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A finding of which no valid notice can be made; the others went on."""
@@ -70,10 +76,7 @@ class Importing:
 
     def lane_of(self, hearing_on: date) -> Lane:
         """Return the lane of a hearing: today's children are never behind a backlog."""
-        if self.lane is not None:
-            return self.lane
-        recent = self.now.date() - timedelta(days=self.live_days)
-        return Lane.LIVE if hearing_on >= recent else Lane.BACKLOG
+        return self.lane or lane_by_age(hearing_on, self.now, live_days=self.live_days)
 
     async def send(
         self,

@@ -2,9 +2,9 @@
 
 The natural key of a hearing (A-number, base city, local date) decides whether it is known, from
 whichever release or by hand; the court's keys attach to it. A batch is one transaction: obligation,
-revision, payload, outbox row and ledger record stand or fall together, so an interrupted import goes
-on where it stopped and a second one changes nothing. What a person has to decide is asked, never
-done.
+revision, payload, outbox row and ledger record stand or fall together, so an interrupted import
+goes on where it stopped and a second one changes nothing. What a person has to decide is asked,
+never done.
 """
 
 import asyncio

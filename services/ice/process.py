@@ -11,7 +11,7 @@ from services.settings import Settings
 
 def effects_of(agency: Agency) -> Effects:
     """Return what ICE does with messages."""
-    return IceEffects(agency=agency)
+    return IceEffects()
 
 
 async def main(settings: Settings, only: Collection[str] = process.PARTS) -> None:

@@ -23,7 +23,7 @@ from schemas.errors import RejectedError
 from schemas.notice import Notice, NoticeKind, Priority, ReasonCode
 from services.exchange.outbox import Draft, accept
 from services.ice.store import obligations as store
-from services.ice.store.obligations import RevisionRow
+from services.ice.store.obligations import RevisionRow, Sending
 from services.ledger.records import Record, make_record
 from services.ledger.store import Transaction
 
@@ -126,6 +126,20 @@ def _named(body: bytes) -> RejectedError:
     raise AssertionError("the catalog takes what the model refused")
 
 
+def sending_of(revision: Revision, release: str | None) -> Sending:
+    """Return what an obligation becomes that waited, or was dismissed, and is sent now."""
+    notice = revision.notice
+    return Sending(
+        notice_id=notice.notice_id,
+        hearing_at=notice.hearing_at,
+        hearing_zone=notice.hearing_zone,
+        outcome=notice.outcome,
+        office=notice.aor_code,
+        lane=revision.lane,
+        release=release,
+    )
+
+
 async def accept_revisions(
     tx: Transaction, revisions: Sequence[Revision], now: datetime
 ) -> list[bytes]:
@@ -171,8 +185,8 @@ def record_of(
     *,
     now: datetime,
     actor: str,
-    office: str,
-    notice_id: UUID,
+    office: str | None = None,
+    notice_id: UUID | None = None,
     revision: Revision | None = None,
     commitment: bytes | None = None,
     reason: str | None = None,

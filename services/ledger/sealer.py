@@ -211,7 +211,7 @@ class Sealer:
         return waiting, more
 
     async def _edge_of(self, tx: Transaction, head: Head) -> Edge:
-        """Return the hashes after the last full tiles, from the last seal or else from the store."""
+        """Return the hashes after the last full tiles, from the last seal or from the store."""
         if self._edge is not None and self._edge[:2] == (head.size, head.root):
             return self._edge[2]
         return await tree.edge(tx, head.size)

@@ -141,7 +141,7 @@ async def test_what_can_never_be_applied_is_refused_and_the_rest_goes_on(pair: P
 
     def fail(message: Taken) -> Exception | None:
         wrong = message.message_id == poison.message_id
-        return RejectedError("NB-2153", message_id="m", revision=1) if wrong else None
+        return RejectedError("NB-2100", kind="fta", field="test", rule="fails") if wrong else None
 
     pair.hhs_noted.fail = fail
     good = [draft for draft in drafts if draft is not poison]
@@ -150,7 +150,7 @@ async def test_what_can_never_be_applied_is_refused_and_the_rest_goes_on(pair: P
         await until(lambda: answered(pair.ice, good), "the others' receipts")
         await until(lambda: is_(pair, "refusal", ANSWER, poison.message_id, side="ice"), "refusal")
 
-    assert await value(pair.hhs, "SELECT cause FROM dead_letter WHERE state = 'open'") == "NB-2153"
+    assert await value(pair.hhs, "SELECT cause FROM dead_letter WHERE state = 'open'") == "NB-2100"
     assert await value(pair.ice, "SELECT answer_code FROM sent WHERE answer = 'refusal'")
     assert await value(pair.hhs, "SELECT count(*) FROM gap") == 0
 

@@ -150,26 +150,39 @@ async def any_open(tx: Transaction) -> bool:
 
 
 async def add_attempt(
-    tx: Transaction, *, stream: str, entry_id: str, cause: str, now: datetime
+    tx: Transaction,
+    *,
+    bytes_hash: bytes,
+    stream: str,
+    generation: int | None,
+    sequence: int | None,
+    cause: str,
+    now: datetime,
 ) -> int:
-    """Note a failed attempt; returns its 1-based number."""
+    """Note a failed attempt of these bytes; returns its 1-based number."""
     cursor = await tx.execute(
-        "INSERT INTO attempt (stream, entry_id, number, cause, failed_at)"
-        " SELECT %(stream)s, %(entry)s, count(*) + 1, %(cause)s, %(now)s FROM attempt"
-        " WHERE stream = %(stream)s AND entry_id = %(entry)s RETURNING number",
-        {"stream": stream, "entry": entry_id, "cause": cause, "now": now},
+        "INSERT INTO attempt (bytes_hash, number, stream, generation, sequence, cause, failed_at)"
+        " SELECT %(hash)s, count(*) + 1, %(stream)s, %(generation)s, %(sequence)s, %(cause)s,"
+        " %(now)s FROM attempt WHERE bytes_hash = %(hash)s RETURNING number",
+        {
+            "hash": bytes_hash,
+            "stream": stream,
+            "generation": generation,
+            "sequence": sequence,
+            "cause": cause,
+            "now": now,
+        },
     )
     row = await cursor.fetchone()
     assert row is not None
     return int(row[0])
 
 
-async def attempts(tx: Transaction, stream: str, entry_id: str) -> list[Attempt]:
-    """Return the failed attempts of an entry, first to last."""
+async def attempts(tx: Transaction, bytes_hash: bytes) -> list[Attempt]:
+    """Return the failed attempts of these bytes, first to last."""
     cursor = await tx.execute(
-        "SELECT number, cause, failed_at FROM attempt WHERE stream = %s AND entry_id = %s"
-        " ORDER BY number",
-        [stream, entry_id],
+        "SELECT number, cause, failed_at FROM attempt WHERE bytes_hash = %s ORDER BY number",
+        [bytes_hash],
     )
     return [Attempt(number=r[0], cause=r[1], failed_at=r[2]) for r in await cursor.fetchall()]
 

@@ -245,7 +245,8 @@ async def change_gaps(
 
 
 # Gaps that are due to be asked for: never asked, or the last request has had its time (doubling, at
-# most five minutes). What lies here as a dead letter did arrive; asking would bring the same bytes.
+# most five minutes). What lies here as a dead letter, or is being tried, did arrive; asking would
+# bring the same bytes.
 _DUE = """
 SELECT g.stream, g.generation, g.first_sequence, g.last_sequence, g.asked
 FROM gap AS g
@@ -256,6 +257,10 @@ WHERE (g.asked_at IS NULL AND g.detected_at <= %(now)s - %(grace)s * interval '1
       SELECT FROM dead_letter AS d
       WHERE d.stream = g.stream AND d.generation = g.generation
         AND d.sequence = g.first_sequence AND d.state = 'open'))
+  AND NOT (g.first_sequence = g.last_sequence AND EXISTS (
+      SELECT FROM attempt AS a
+      WHERE a.stream = g.stream AND a.generation = g.generation
+        AND a.sequence = g.first_sequence AND a.failed_at > %(now)s - interval '5 minutes'))
 ORDER BY g.stream, g.generation, g.first_sequence LIMIT 100
 FOR UPDATE SKIP LOCKED
 """

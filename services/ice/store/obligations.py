@@ -145,6 +145,17 @@ async def lock(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, Obligatio
     return {row.notice_id: row for row in rows}
 
 
+async def read(tx: Transaction, notice_id: UUID) -> Obligation | None:
+    """Return one obligation; nothing is held."""
+    async with tx.cursor(row_factory=class_row(Obligation)) as cursor:
+        await cursor.execute(
+            f"SELECT {_COLUMNS} FROM obligation AS o {_NEWEST}"  # noqa: S608 - constants
+            " WHERE o.notice_id = %s",
+            [notice_id],
+        )
+        return await cursor.fetchone()
+
+
 # A hearing that somebody else opened meanwhile stays theirs. Rows come in order of their key, so
 # that two imports of the same hearings wait for each other instead of deadlocking.
 _ADD = """

@@ -1,4 +1,4 @@
-"""Statements about the audit log: its head, what waits to be sealed, entries, tiles, checkpoints."""
+"""Statements about the audit log: head, entries, tiles, checkpoints, and what waits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -254,15 +254,19 @@ CREATE TABLE dead_letter (
 CREATE INDEX dead_letter_state ON dead_letter (state, cause);
 CREATE INDEX dead_letter_sequence ON dead_letter (stream, generation, sequence);
 
--- Each attempt that failed, with its error code; never its values.
+-- Each attempt that failed when tried alone, with its error code; never its values. Copies of the
+-- same bytes are one message, so they share their attempts.
 CREATE TABLE attempt (
-    stream    text NOT NULL,
-    entry_id  text NOT NULL,
-    number    integer NOT NULL,
-    cause     text NOT NULL,
-    failed_at timestamptz NOT NULL,
-    PRIMARY KEY (stream, entry_id, number)
+    bytes_hash bytea NOT NULL,
+    number     integer NOT NULL,
+    stream     text NOT NULL,
+    generation integer,
+    sequence   bigint,
+    cause      text NOT NULL,
+    failed_at  timestamptz NOT NULL,
+    PRIMARY KEY (bytes_hash, number)
 );
+CREATE INDEX attempt_sequence ON attempt (stream, generation, sequence);
 
 -- Bytes that nobody vouched for: counted per cause and minute, put on record when the minute ends.
 CREATE TABLE unauthenticated (

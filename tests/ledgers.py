@@ -1,0 +1,92 @@
+"""Builders for tests of the ledger: stores, keys, records, and a ledger that was tampered with."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.checkpoint import Signer
+from services.ledger.records import Record, make_record
+from services.ledger.sealer import Sealed, Sealer
+from services.ledger.store import Store, Transaction, append
+from services.settings import SealerSettings
+
+ORIGIN = "ice.noticebus.example/noticebus/ice/1"
+LOG_KEY = Signer(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+START = datetime(2026, 11, 23, 21, 4, 5, 123456, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Store]:
+    """Open a store for one test."""
+    async with await Store.open(url, pool_max=12) as store:
+        yield store
+
+
+def some_records(count: int, *, actor: str | None = None) -> list[Record]:
+    """Return records of messages that were taken, a second apart."""
+    return [
+        make_record(
+            "message.received",
+            time=START + timedelta(seconds=number),
+            result="taken",
+            notice_id=uuid4(),
+            message_id=uuid4(),
+            stream="{ice.hhs.live.0}:out",
+            generation=1,
+            sequence=number + 1,
+            envelope=bytes(32),
+            commitment=bytes(32),
+            actor=actor,
+        )
+        for number in range(count)
+    ]
+
+
+async def keep(store: Store, records: Sequence[Record], owes: str | None = None) -> list[int]:
+    """Append records in a transaction of their own."""
+    async with store.transaction() as tx:
+        return await append(tx, records, owes)
+
+
+class Answers:
+    """Remembers what it was asked to answer."""
+
+    def __init__(self) -> None:
+        self.batches: list[Sealed] = []
+
+    async def __call__(self, tx: Transaction, sealed: Sealed) -> None:
+        self.batches.append(sealed)
+
+
+def a_sealer(store: Store, answer: Answers | None = None, *, batch_max: int = 2000) -> Sealer:
+    """Return a sealer with a key that is the same in all tests."""
+    return Sealer(
+        store,
+        log_key=LOG_KEY,
+        settings=SealerSettings(interval_seconds=0.05, batch_max=batch_max),
+        answer=answer or Answers(),
+    )
+
+
+async def seal_all(sealer: Sealer) -> list[Sealed]:
+    """Seal until nothing waits."""
+    batches = []
+    while (sealed := await sealer.seal_once()) is not None:
+        batches.append(sealed)
+    return batches
+
+
+def tamper(url: str, *statements: str) -> None:
+    """Do what the triggers forbid, as somebody who owns the database could."""
+    tables = ("record", "log_entry", "tile", "checkpoint")
+    with psycopg.connect(url, connect_timeout=10) as connection:
+        for table in tables:
+            connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only".encode())
+        for statement in statements:
+            assert connection.execute(statement.encode()).rowcount > 0, statement
+        for table in tables:
+            connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER append_only".encode())
