@@ -43,7 +43,7 @@ clean: ## remove the environment, caches and the demo's home
 	rm -rf $(VENV) .noticebus .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find schemas services tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements.lock pyproject.toml
+$(READY):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("noticebus needs Python 3.11 or newer; this is " + sys.version.split()[0] + " (try make PYTHON=python3.11 ...)")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv: on Debian, apt-get install python3-venv" >&2; exit 1; }
 	@echo "making $(VENV) from requirements.lock (once, about half a minute)" >&2

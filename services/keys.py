@@ -78,7 +78,7 @@ class KeyRing:
                 part.rename(folder)
             _sync(folder.parent)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno == errno.ENOTEMPTY:
                 raise ConflictError("NB-4031", folder=folder) from None
             raise RejectedError("NB-4034", folder=folder, rule=error.strerror) from None
         return cls.load(folder)

@@ -5,20 +5,22 @@ fresh Redis is the same server, emptied. Tests that kill servers make their own 
 `own_postgres`) and leave the shared ones alone.
 """
 
-import asyncio
-import inspect
 import os
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
+import pytest_asyncio
 from psycopg import sql
+from redis.asyncio import Redis
 
+from services.bus import Publisher
 from services.embedded import PostgresServer, RedisServer
+from services.ledger.store import migrate
+from services.settings import BusSettings
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +48,21 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url
 
 
+@pytest_asyncio.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the empty Redis, for what an operator or a fault does."""
+    client = Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest_asyncio.fixture
+async def publisher(redis_url: str) -> AsyncIterator[Publisher]:
+    """A publisher onto the empty Redis."""
+    async with Publisher.open(redis_url, settings=BusSettings()) as open_publisher:
+        yield open_publisher
+
+
 @pytest.fixture(scope="session")
 def templates(postgres: PostgresServer) -> dict[str, str]:
     """Names of migrated template databases by agency, filled as they are asked for."""
@@ -61,7 +78,7 @@ def database(postgres: PostgresServer, templates: dict[str, str]) -> Iterator[Ca
         if agency not in templates:
             name = f"template_{agency}"
             _execute(postgres, "CREATE DATABASE {}", name)
-            _migrate(postgres.url_of(name), agency)
+            migrate(postgres.url_of(name), agency)
             templates[agency] = name
         fresh = f"{agency}_{uuid4().hex}"
         _execute(postgres, "CREATE DATABASE {} TEMPLATE {}", fresh, templates[agency])
@@ -99,29 +116,3 @@ def _execute(server: PostgresServer, statement: str, *names: str) -> None:
     text = sql.SQL(statement).format(*map(sql.Identifier, names))
     with psycopg.connect(server.url, autocommit=True, connect_timeout=10) as connection:
         connection.execute(text)
-
-
-def _migrate(url: str, agency: str) -> None:
-    from services.ledger import store
-
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            result = store.migrate(url, agency)
-            if inspect.isawaitable(result):
-                asyncio.run(_wait(result))
-        except BaseException as error:  # noqa: BLE001  (raised again in the test's thread)
-            failures.append(error)
-
-    # A thread of its own, because the test's event loop may run in this one.
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
-async def _wait(result: object) -> None:
-    assert inspect.isawaitable(result)
-    await result

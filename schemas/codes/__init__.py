@@ -21,6 +21,7 @@ from schemas.codes.entries import (
     Adjournment,
     BaseCity,
     CalendarType,
+    CaseType,
     CourtMedium,
     CustodyStatus,
     DetailedOutcome,
@@ -49,6 +50,7 @@ __all__ = [
     "Adjournment",
     "BaseCity",
     "CalendarType",
+    "CaseType",
     "CodeList",
     "CourtMedium",
     "CustodyStatus",
@@ -200,9 +202,9 @@ def record_types() -> CodeList[RecordType]:
 
 
 @cache
-def case_types() -> CodeList[Meaning]:
-    """Return the kinds of cases (CASE_TYPE)."""
-    return _load("case_types", Meaning)
+def case_types() -> CodeList[CaseType]:
+    """Return the kinds of cases (CASE_TYPE), and what an absence means in each."""
+    return _load("case_types", CaseType)
 
 
 @cache

@@ -68,11 +68,13 @@ class HearingLocation:
 class Adjournment:
     """Why a hearing was put off.
 
+    A `trap` says that nobody can have missed the hearing, however much its words sound like it.
     `if_sent` is the reason to tell HHS when a notice went out before this code appeared.
     """
 
     meaning: str
     treatment: Treatment
+    trap: bool = False
     if_sent: ReasonCode | None = None
 
 
@@ -97,6 +99,14 @@ class AbsentiaFlag:
     meaning: str
     treatment: Treatment
     outcome: HearingOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseType:
+    """A kind of case; `treatment` is of a decision in it that was made in absentia."""
+
+    meaning: str
+    treatment: Treatment
 
 
 @dataclass(frozen=True, slots=True)

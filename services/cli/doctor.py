@@ -152,14 +152,20 @@ async def _peer_trusted(agency: object) -> Finding:
 
 
 def _readers(seen: bus.Seen) -> Iterator[Finding]:
-    for row in seen.streams():
-        if row["direction"] == "in" and not row["consumers"]:
-            yield Finding(
-                "reader",
-                "problem",
-                f"nobody reads {row['stream']}",
-                "Start our processes: `noticebus run`, or look why they ended.",
-            )
+    unread = [
+        str(row["stream"])
+        for row in seen.streams()
+        if row["direction"] == "in" and not row["consumers"]
+    ]
+    if unread:
+        yield Finding(
+            "readers",
+            "problem",
+            f"nobody reads {', '.join(unread)}",
+            "Start our processes with `noticebus run`, or look why they ended.",
+        )
+    else:
+        yield Finding("readers", "ok", f"all {len(seen.incoming)} streams in are read")
 
 
 def _exchange(seen: bus.Seen) -> Iterator[Finding]:

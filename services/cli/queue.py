@@ -115,7 +115,7 @@ def take(
             f"{'Still yours' if taking.renewed else 'Taken'}: {item.notice_id}"
             f"  child {item.child or 'erased'}, {item.office}",
             f"  yours until {readable(taking.lease_until)}, due {readable(item.due_at)}",
-            f"  next: noticebus queue outcome {item.notice_id} CODE",
+            f"  next: noticebus --agency hhs queue outcome {item.notice_id} CODE",
         ],
     )
 

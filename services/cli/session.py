@@ -151,11 +151,16 @@ class Session:
                 self.finished = progress.finished
                 raise
 
-    def confirm(self, question: str) -> None:
-        """Ask before a moderate act; raises `NotAllowedError` on no, or when nobody can answer."""
+    def confirm(self, question: str, *, unattended: bool = False) -> None:
+        """Ask before a moderate act; raises `NotAllowedError` on no.
+
+        Where nobody can answer, `unattended` acts go on, and others raise `RejectedError`.
+        """
         if self.given.yes:
             return
         if not sys.stdin.isatty():
+            if unattended:
+                return
             raise RejectedError("NB-7008")
         if not typer.confirm(question, err=True):
             raise NotAllowedError("NB-7016")

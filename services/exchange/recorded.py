@@ -1,8 +1,8 @@
 """Messages as the store keeps them, and what an agency's projection makes of them.
 
-The seam between replay and the agencies. A projection is what is derived from messages alone and can
-therefore be made again from them: at HHS the facts of a case, at ICE the replies to a notice. What
-people did is not derived from what came in, and no projection touches it.
+The seam between replay and the agencies. A projection is what is derived from messages alone, and
+can therefore be made again from them: at HHS the facts of a case, at ICE the replies to a notice.
+What people did is not derived from what came in, and no projection touches it.
 """
 
 from collections.abc import MutableMapping, Sequence

@@ -37,8 +37,8 @@ async def head(tx: Transaction) -> Head | None:
 async def inclusion(tx: Transaction, index: int, size: int) -> list[bytes]:
     """Return the proof that the record at `index` is in the tree of `size`, leaf's sibling first.
 
-    Raises `EvidenceError` NB-3041 for an index that is not below `size`, NB-3006 when the stored
-    tree does not reach that far.
+    Raises `EvidenceError` NB-3041 for an index that is not below `size`, NB-3007 for a size beyond
+    the head, NB-3006 when what the proof needs is missing from the store.
     """
     (proof,) = await inclusions(tx, [index], size)
     return proof
@@ -46,6 +46,7 @@ async def inclusion(tx: Transaction, index: int, size: int) -> list[bytes]:
 
 async def inclusions(tx: Transaction, indexes: Sequence[int], size: int) -> list[list[bytes]]:
     """Return the proofs of several records under one size; shared tiles are read once."""
+    await _check_size(tx, size)
     ranges = [inclusion_ranges(index, size) for index in indexes]
     roots = await _roots(tx, {each for proof in ranges for each in proof})
     return [[roots[each] for each in proof] for proof in ranges]
@@ -54,15 +55,17 @@ async def inclusions(tx: Transaction, indexes: Sequence[int], size: int) -> list
 async def consistency(tx: Transaction, old: int, new: int) -> list[bytes]:
     """Return the proof that the tree of `old` records is the beginning of the one of `new`.
 
-    Raises `EvidenceError` NB-3041 when `old` is above `new`, NB-3006 as `inclusion` does.
+    Raises `EvidenceError` NB-3041 when `old` is above `new`, else as `inclusion` does.
     """
+    await _check_size(tx, new)
     ranges = consistency_ranges(old, new)
     roots = await _roots(tx, set(ranges))
     return [roots[each] for each in ranges]
 
 
 async def root_at(tx: Transaction, size: int) -> bytes:
-    """Return the root of the tree of `size`. Raises `EvidenceError` NB-3006 beyond the head."""
+    """Return the root of the tree of `size`. Raises `EvidenceError` NB-3007 beyond the head."""
+    await _check_size(tx, size)
     return (await _roots(tx, {(0, size)}))[0, size] if size else EMPTY_ROOT
 
 
@@ -74,6 +77,13 @@ async def edge(tx: Transaction, size: int) -> Edge:
         nodes.append([(TILE_HEIGHT * level, place) for place in range(count - length, count)])
     hashes = await _hashes(tx, [node for level in nodes for node in level])
     return tuple(tuple(hashes[node] for node in level) for level in nodes)
+
+
+async def _check_size(tx: Transaction, size: int) -> None:
+    """Refuse a size that was never sealed. Raises `EvidenceError` NB-3007."""
+    found = await log.head(tx)
+    if size > (found.size if found is not None else 0):
+        raise EvidenceError("NB-3007", size=size, head=found.size if found is not None else 0)
 
 
 # A node is a perfect subtree: its height, and its place among those of that height.
@@ -123,7 +133,7 @@ class _Stored:
 async def _hashes(tx: Transaction, nodes: Iterable[Node]) -> dict[Node, bytes]:
     """Return the hash of each node, reading every tile once.
 
-    Raises `EvidenceError` NB-3006 for a node that reaches beyond the stored tree.
+    Raises `EvidenceError` NB-3006 for a node of which something is missing.
     """
     spans = {node: _span(node) for node in nodes}
     stored = _Stored()

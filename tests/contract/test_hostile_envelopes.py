@@ -6,23 +6,21 @@ bad, or whose key was taken.
 
 import base64
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas import jose
-from schemas.canonical import b64, b64_bytes, canonical, parse, unb64
+from schemas.canonical import b64_bytes, canonical, parse, unb64
 from schemas.envelope import (
     MESSAGE_BYTES_MAX,
     Attributes,
-    Envelope,
     Kind,
     Lane,
     Opened,
@@ -31,14 +29,24 @@ from schemas.envelope import (
     SigningKey,
     VerifyKey,
     envelope_hash,
-    expect,
-    open_data,
     read,
     seal,
-    verify,
 )
 from schemas.envelope.attributes import members_of
 from schemas.errors import RejectedError
+from tests.forgery import (
+    ATTRIBUTES,
+    BODY,
+    GOOD,
+    SALT,
+    TYP,
+    code_of,
+    header,
+    payload,
+    signed,
+    take,
+    with_header,
+)
 from tests.vectors.make import (
     ENCRYPT_TO,
     HHS,
@@ -46,63 +54,8 @@ from tests.vectors.make import (
     OPENING,
     ORDER,
     SIGNING,
-    VERIFY,
     a_refusal,
-    an_fta,
 )
-
-STREAM = "{ice.hhs.live.0}:out"
-KEYS = {OPENING["hhs"].kid: OPENING["hhs"]}
-TYP = "cloudevents+jws"
-
-ATTRIBUTES, BODY, SALT = an_fta()
-GOOD = seal(ATTRIBUTES, data=BODY, signing=SIGNING["ice"], encrypt_to=ENCRYPT_TO["hhs"], salt=SALT)
-
-
-def take(
-    jws: bytes,
-    *,
-    verify_keys: Mapping[str, VerifyKey] = VERIFY,
-    decrypt_keys: Mapping[str, PrivateKey] = KEYS,
-    stream: str = STREAM,
-    recipient: str = "hhs",
-) -> tuple[Envelope, Opened]:
-    """Do what a recipient does with one stream entry, before the schema."""
-    envelope = verify(read(jws), verify_keys)
-    expect(envelope, stream=stream, recipient=recipient)
-    return envelope, open_data(envelope, decrypt_keys)
-
-
-def code_of(jws: bytes, **how: Any) -> str:
-    """Return the code an envelope is refused with; its words can be read."""
-    with pytest.raises(RejectedError) as refused:
-        take(jws, **how)
-    assert refused.value.sentence
-    assert refused.value.fix
-    return refused.value.code
-
-
-def signed(payload: bytes, header: bytes | None = None, key: SigningKey = SIGNING["ice"]) -> bytes:
-    """Sign anything, under any header."""
-    if header is None:
-        return jose.sign_jws(payload, key, TYP)
-    return with_header(jose.sign_jws(payload, key, TYP), header)
-
-
-def with_header(jws: bytes, header: bytes) -> bytes:
-    _, payload, signature = jws.split(b".")
-    return b".".join((b64_bytes(header), payload, signature))
-
-
-def header(**members: Any) -> bytes:
-    return canonical({"alg": "ES256", "kid": SIGNING["ice"].kid, "typ": TYP} | members)
-
-
-def payload(*, without: str = "", **members: Any) -> bytes:
-    """Return the good envelope's payload with anything changed or left out."""
-    content = parse(unb64(GOOD.split(b".")[1])) | members
-    content.pop(without, None)
-    return canonical(content)
 
 
 def test_the_good_envelope_is_taken() -> None:
@@ -209,7 +162,7 @@ def test_a_key_that_is_not_trusted_is_told_from_a_wrong_signature() -> None:
         b"\xff" * 64,
         b"\x01" * 63,
         b"\x01" * 65,
-        SIGNING["ice"].private.sign(b"x", ec.ECDSA(jose.hashes.SHA256())),
+        SIGNING["ice"].private.sign(b"x", ec.ECDSA(SHA256())),
     ],
 )
 def test_a_made_up_signature_is_refused(signature: bytes) -> None:
@@ -388,156 +341,6 @@ def test_no_message_is_refused_for_its_time(year: int) -> None:
     assert envelope.attributes.time.year == year
 
 
-def encrypted(plaintext: bytes, apu: str = ICE, apv: str = "hhs") -> str:
-    return jose.encrypt_jwe(
-        plaintext, ENCRYPT_TO["hhs"], apu=apu.encode(), apv=apv.encode()
-    ).decode()
-
-
-def plaintext(body: bytes = BODY, salt: bytes = SALT) -> bytes:
-    return b'{"payload":%b,"salt":"%b"}' % (body, b64_bytes(salt))
-
-
-def with_jwe_header(change: Callable[[dict[str, Any]], object]) -> str:
-    """Encrypt honestly, then change the header: everything up to the key still fits."""
-    head, _, rest = encrypted(plaintext()).partition(".")
-    members = parse(unb64(head))
-    change(members)
-    return f"{b64(canonical(members))}.{rest}"
-
-
-def epk_of(curve: ec.EllipticCurve) -> dict[str, str]:
-    numbers = ec.generate_private_key(curve).public_key().public_numbers()
-    length = (curve.key_size + 7) // 8
-    return {
-        "crv": "P-256",
-        "kty": "EC",
-        "x": b64(numbers.x.to_bytes(length, "big")),
-        "y": b64(numbers.y.to_bytes(length, "big")),
-    }
-
-
-@pytest.mark.parametrize(
-    ("what", "data", "code"),
-    [
-        ("not a JWE", "x", "NB-2020"),
-        ("empty", "", "NB-2020"),
-        ("empty parts", "....", "NB-2004"),
-        ("six parts", encrypted(plaintext()) + ".AA", "NB-2020"),
-        ("not ASCII", "é....", "NB-2020"),
-        ("padding", encrypted(plaintext()) + "=", "NB-2003"),
-        ("no tag", encrypted(plaintext()).rpartition(".")[0] + ".", "NB-2020"),
-        ("alg dir", with_jwe_header(lambda m: m.update(alg="dir")), "NB-2021"),
-        ("alg ECDH-ES", with_jwe_header(lambda m: m.update(alg="ECDH-ES")), "NB-2021"),
-        ("enc CBC", with_jwe_header(lambda m: m.update(enc="A128CBC-HS256")), "NB-2021"),
-        ("zip", with_jwe_header(lambda m: m.update(zip="DEF")), "NB-2021"),
-        ("crit", with_jwe_header(lambda m: m.update(crit=["zip"])), "NB-2021"),
-        ("jku", with_jwe_header(lambda m: m.update(jku="https://evil.example")), "NB-2021"),
-        ("no apu", with_jwe_header(lambda m: m.pop("apu")), "NB-2021"),
-        ("kid is a list", with_jwe_header(lambda m: m.update(kid=[])), "NB-2021"),
-        (
-            "kid of somebody",
-            with_jwe_header(lambda m: m.update(kid=ENCRYPT_TO["ice"].kid)),
-            "NB-2022",
-        ),
-        ("kid is a story", with_jwe_header(lambda m: m.update(kid="A 012-345-678")), "NB-2022"),
-        ("apu of another", encrypted(plaintext(), apu=HHS), "NB-2023"),
-        ("apv of another", encrypted(plaintext(), apv="ice"), "NB-2023"),
-        ("apu changed", with_jwe_header(lambda m: m.update(apu=b64(HHS.encode()))), "NB-2023"),
-        ("epk is text", with_jwe_header(lambda m: m.update(epk="x")), "NB-2021"),
-        ("epk with d", with_jwe_header(lambda m: m["epk"].update(d="AA")), "NB-2021"),
-        (
-            "epk of another curve",
-            with_jwe_header(lambda m: m["epk"].update(crv="P-384")),
-            "NB-2024",
-        ),
-        ("epk of another type", with_jwe_header(lambda m: m["epk"].update(kty="OKP")), "NB-2024"),
-        (
-            "epk of P-384",
-            with_jwe_header(lambda m: m.update(epk=epk_of(ec.SECP384R1()))),
-            "NB-2024",
-        ),
-        (
-            "epk of secp256k1",
-            with_jwe_header(lambda m: m.update(epk=epk_of(ec.SECP256K1()))),
-            "NB-2024",
-        ),
-        (
-            "epk at infinity",
-            with_jwe_header(lambda m: m["epk"].update(x=b64(bytes(32)), y=b64(bytes(32)))),
-            "NB-2024",
-        ),
-        ("epk x is a number", with_jwe_header(lambda m: m["epk"].update(x=1)), "NB-2024"),
-        ("epk x is short", with_jwe_header(lambda m: m["epk"].update(x="AA")), "NB-2024"),
-        (
-            "epk x is not base64url",
-            with_jwe_header(lambda m: m["epk"].update(x="=" * 43)),
-            "NB-2024",
-        ),
-        (
-            "epk of another moment",
-            with_jwe_header(lambda m: m.update(epk=epk_of(ec.SECP256R1()))),
-            "NB-2025",
-        ),
-        ("tag changed", encrypted(plaintext())[:-6] + "AAAAAA", "NB-2025"),
-        ("plaintext is not ours", encrypted(b"hello"), "NB-2026"),
-        ("plaintext is empty", encrypted(b""), "NB-2026"),
-        ("a body that is no object", encrypted(plaintext(b"[]")), "NB-2026"),
-        ("a short salt", encrypted(plaintext(salt=b"short")), "NB-2026"),
-        ("another salt", encrypted(plaintext(salt=bytes(32))), "NB-2027"),
-        ("another body", encrypted(plaintext(b"{}")), "NB-2027"),
-        (
-            "the same body spelled otherwise",
-            encrypted(plaintext(BODY.replace(b":", b": ", 1))),
-            "NB-2027",
-        ),
-    ],
-)
-def test_wrong_content_is_refused(what: str, data: str, code: str) -> None:
-    assert code_of(signed(payload(data=data))) == code, what
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"a":1} ',
-        b'{"a":1,"a":1}',
-        b'{"a":1.0}',
-        b'{"a":"\xff"}',
-        b'{"a":1},"x":{}',
-        b"{}}",
-        b'{"a":' + b"[" * 40 + b"]" * 40 + b"}",
-    ],
-)
-def test_a_body_that_was_committed_to_must_still_be_canonical(body: bytes) -> None:
-    attributes, body, salt = an_fta(body=body)
-    jws = signed(
-        canonical(
-            members_of(attributes)
-            | {"data": encrypted(plaintext(body, salt)), "datacontenttype": "application/jose"}
-        )
-    )
-
-    assert code_of(jws) in {"NB-2004", "NB-2026"}
-
-
-def test_content_cannot_move_between_envelopes() -> None:
-    """A second notice with the content of the first: the commitment does not fit."""
-    other, other_body, other_salt = an_fta(
-        body=b'{"other":1}', id=UUID(int=7), subject=UUID(int=8), sequence=2
-    )
-    second = seal(
-        other,
-        data=other_body,
-        signing=SIGNING["ice"],
-        encrypt_to=ENCRYPT_TO["hhs"],
-        salt=other_salt,
-    )
-    moved = parse(unb64(second.split(b".")[1]))["data"]
-
-    assert code_of(signed(payload(data=moved))) == "NB-2027"
-
-
 def test_the_largest_message_is_sealed_and_one_byte_more_is_not() -> None:
     """Base64 grows by three to four, so sizes go in steps: the last that fits, and the next."""
     attributes, _ = a_refusal()
@@ -600,12 +403,13 @@ def test_claims_of_unverified_bytes_are_there_for_reports_and_none_if_unreadable
 @given(st.binary(max_size=400))
 @example(b"...")
 @example(b"e30.e30.e30")
+@settings(deadline=None)
 def test_any_bytes_are_refused_in_one_way(jws: bytes) -> None:
     assert code_of(jws).startswith("NB-20")
 
 
 @given(at=st.integers(0, len(GOOD) - 1), put=st.binary(max_size=8), drop=st.integers(0, 8))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_damage_is_refused_in_one_way(at: int, put: bytes, drop: int) -> None:
     damaged = GOOD[:at] + put + GOOD[at + drop :]
 
@@ -625,6 +429,7 @@ def _bytes_of(value: Any) -> bytes:
 
 
 @given(members=st.dictionaries(st.sampled_from(["alg", "kid", "typ", "zip", "é"]), JSON))
+@settings(deadline=None)
 def test_any_header_is_refused_in_one_way(members: dict[str, Any]) -> None:
     assert code_of(with_header(GOOD, _bytes_of(members))).startswith("NB-20")
 
@@ -633,7 +438,7 @@ def test_any_header_is_refused_in_one_way(members: dict[str, Any]) -> None:
     name=st.sampled_from(sorted([*members_of(ATTRIBUTES), "data", "datacontenttype", "new"])),
     value=JSON,
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_attribute_that_is_signed_is_taken_or_refused(name: str, value: Any) -> None:
     content = parse(unb64(GOOD.split(b".")[1])) | {name: value}
     try:
@@ -642,24 +447,15 @@ def test_any_attribute_that_is_signed_is_taken_or_refused(name: str, value: Any)
         raw = _bytes_of(content)
     jws = signed(raw)
 
+    code = None
     try:
         envelope, _ = take(jws)
     except RejectedError as error:
-        assert error.code.startswith("NB-20")  # noqa: PT017 - both ends are right
-        assert error.sentence
+        code = error.code
     else:
         assert isinstance(envelope.attributes, Attributes)
 
-
-@given(part=st.integers(0, 4), put=st.binary(max_size=60))
-@settings(max_examples=200)
-def test_any_part_of_the_content_that_is_signed_is_refused_in_one_way(
-    part: int, put: bytes
-) -> None:
-    parts = encrypted(plaintext()).split(".")
-    parts[part] = b64(put)
-
-    assert code_of(signed(payload(data=".".join(parts)))).startswith("NB-20")
+    assert code is None or code.startswith("NB-20")
 
 
 def test_a_key_of_another_curve_is_no_key() -> None:

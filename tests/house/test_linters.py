@@ -12,8 +12,7 @@ TOOL_SECONDS = 280
 TOOLS = {
     "ruff": ["ruff", "check", "."],
     "ruff format": ["ruff", "format", "--check", "."],
-    "mypy": ["mypy"],
-    "mypy on the tests": ["mypy", "-p", "tests", "--cache-dir", ".mypy_cache/tests"],
+    "mypy": ["mypy", "-p", "schemas", "-p", "services", "-p", "tests"],
     "import-linter": ["lint-imports"],
 }
 

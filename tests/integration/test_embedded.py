@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 
 from schemas.errors import UnavailableError
-from services.embedded import PostgresServer, RedisServer, Servers, attach
+from services.embedded import PostgresServer, RedisServer, Servers, attach, binaries, postgres
 
 WAIT_SECONDS = 20.0
 
@@ -73,6 +74,19 @@ def test_redis_keeps_every_answered_write_through_a_kill(own_redis: RedisServer)
     assert ask_redis(own_redis, "CONFIG GET port").endswith(b"$1\r\n0\r\n")
 
 
+def test_redis_drops_a_half_written_tail_and_starts(own_redis: RedisServer) -> None:
+    assert ask_redis(own_redis, "SET kept 1") == b"+OK\r\n"
+    assert ask_redis(own_redis, "SET torn 1") == b"+OK\r\n"
+    own_redis.kill()
+    (tail,) = own_redis.folder.glob("data/appendonlydir/*.incr.aof")
+    os.truncate(tail, tail.stat().st_size - 3)
+
+    own_redis.start()
+
+    assert ask_redis(own_redis, "GET kept") == b"$1\r\n1\r\n"
+    assert ask_redis(own_redis, "EXISTS torn") == b":0\r\n"
+
+
 def test_redis_starts_again_empty_when_told_so(own_redis: RedisServer) -> None:
     assert ask_redis(own_redis, "SET kept 1") == b"+OK\r\n"
 
@@ -116,6 +130,26 @@ def test_postgres_is_durable_closed_and_does_not_log_values(own_postgres: Postgr
 def test_postgres_never_runs_as_root(own_postgres: PostgresServer) -> None:
     assert own_postgres.pid is not None
     assert psutil.Process(own_postgres.pid).uids().effective != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+def test_programs_in_a_closed_folder_are_copied_to_where_nobody_can_run_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="noticebus-test-", dir="/var/tmp") as open_folder:
+        Path(open_folder).chmod(0o755)
+        monkeypatch.setattr(binaries, "_open_to_all", lambda _: False)
+        monkeypatch.setattr(binaries, "_cache_folder", lambda: Path(open_folder))
+        programs = binaries.postgres_programs.__wrapped__()
+        monkeypatch.setattr(postgres, "postgres_programs", lambda: programs)
+
+        assert programs.is_relative_to(open_folder)
+        assert binaries.postgres_programs.__wrapped__() == programs
+        with (
+            PostgresServer(tmp_path / "postgres") as server,
+            psycopg.connect(server.url, connect_timeout=10) as connection,
+        ):
+            connection.execute("SELECT 1")
 
 
 def test_two_servers_never_share_a_folder(own_redis: RedisServer) -> None:

@@ -10,7 +10,7 @@ from services.ledger.store import Transaction
 _RECEIPTED = """
 UPDATE sent SET answer = 'receipt', answer_code = NULL, answered_at = %(now)s,
                 answer_message = %(answer_message)s, answer_index = t.record_index
-FROM unnest(%(messages)s::uuid[], %(hashes)s::bytea[], %(indexes)s::bigint[])
+FROM unnest(%(messages)b::uuid[], %(hashes)b::bytea[], %(indexes)b::bigint[])
     AS t (message_id, envelope_hash, record_index)
 WHERE sent.message_id = t.message_id AND sent.envelope_hash = t.envelope_hash
   AND (sent.answer IS NULL OR sent.answer IN ('refusal', 'void'))
@@ -42,7 +42,7 @@ async def receipted(
 async def known_hashes(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, bytes]:
     """Return the envelope hash of each of these messages that we sent."""
     cursor = await tx.execute(
-        "SELECT message_id, envelope_hash FROM sent WHERE message_id = ANY(%s)", [list(messages)]
+        "SELECT message_id, envelope_hash FROM sent WHERE message_id = ANY(%b)", [list(messages)]
     )
     return {row[0]: row[1] for row in await cursor.fetchall()}
 

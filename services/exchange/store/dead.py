@@ -137,7 +137,7 @@ async def resolve(tx: Transaction, hashes: Sequence[bytes], now: datetime) -> No
     """Close open dead letters whose exact bytes were taken after all."""
     await tx.execute(
         "UPDATE dead_letter SET state = 'redriven', state_at = %s"
-        " WHERE bytes_hash = ANY(%s::bytea[]) AND state = 'open'",
+        " WHERE bytes_hash = ANY(%b::bytea[]) AND state = 'open'",
         [now, list(hashes)],
     )
 

@@ -59,7 +59,7 @@ async def known(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, Known]:
     """Return what the inbox holds of these message ids."""
     cursor = await tx.execute(
         "SELECT message_id, envelope_hash, state, record_id, answered_by"
-        " FROM inbox WHERE message_id = ANY(%s)",
+        " FROM inbox WHERE message_id = ANY(%b)",
         [list(messages)],
     )
     return {
@@ -76,7 +76,7 @@ async def taken_sequences(
     """Return which of these sequences the inbox holds, each with its message id."""
     cursor = await tx.execute(
         "SELECT sequence, message_id FROM inbox"
-        " WHERE stream = %s AND generation = %s AND sequence = ANY(%s::bigint[])",
+        " WHERE stream = %s AND generation = %s AND sequence = ANY(%b::bigint[])",
         [stream, generation, list(sequences)],
     )
     return {row[0]: row[1] for row in await cursor.fetchall()}
@@ -85,8 +85,8 @@ async def taken_sequences(
 _ADD = """
 INSERT INTO inbox (stream, generation, received_at, message_id, sequence, kind, notice_id,
                    revision, envelope_hash, state, record_id, answered_by)
-SELECT %s, %s, %s, * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::uuid[], %s::int[],
-                                 %s::bytea[], %s::text[], %s::bigint[], %s::uuid[])
+SELECT %s, %s, %s, * FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::uuid[], %b::int[],
+                                 %b::bytea[], %b::text[], %b::bigint[], %b::uuid[])
 ON CONFLICT (message_id) DO UPDATE
     SET state = EXCLUDED.state, record_id = EXCLUDED.record_id, answered_by = NULL
     WHERE inbox.state = 'refused' AND inbox.envelope_hash = EXCLUDED.envelope_hash
@@ -120,7 +120,7 @@ async def add(
 async def applied(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, int]:
     """Return how far the revisions of these notices were applied; their rows are held."""
     cursor = await tx.execute(
-        "SELECT notice_id, revision FROM applied WHERE notice_id = ANY(%s)"
+        "SELECT notice_id, revision FROM applied WHERE notice_id = ANY(%b)"
         " ORDER BY notice_id FOR UPDATE",
         [list(notices)],
     )
@@ -131,7 +131,7 @@ async def advance(tx: Transaction, revisions: Mapping[UUID, int]) -> None:
     """Note how far each notice was applied."""
     ordered = sorted(revisions.items())
     await tx.execute(
-        "INSERT INTO applied (notice_id, revision) SELECT * FROM unnest(%s::uuid[], %s::int[])"
+        "INSERT INTO applied (notice_id, revision) SELECT * FROM unnest(%b::uuid[], %b::int[])"
         " ON CONFLICT (notice_id) DO UPDATE SET revision = EXCLUDED.revision",
         [[notice for notice, _ in ordered], [revision for _, revision in ordered]],
     )
@@ -167,7 +167,7 @@ async def next_held(tx: Transaction) -> list[Held]:
 async def apply_held(tx: Transaction, messages: Sequence[UUID]) -> None:
     """Mark held messages as applied."""
     await tx.execute(
-        "UPDATE inbox SET state = 'applied' WHERE message_id = ANY(%s) AND state = 'held'",
+        "UPDATE inbox SET state = 'applied' WHERE message_id = ANY(%b) AND state = 'held'",
         [list(messages)],
     )
 
@@ -226,7 +226,7 @@ async def change_gaps(
     if closed:
         cursor = await tx.execute(
             "DELETE FROM gap WHERE stream = %s AND generation = %s"
-            " AND first_sequence = ANY(%s::bigint[])"
+            " AND first_sequence = ANY(%b::bigint[])"
             " RETURNING first_sequence, last_sequence, detected_at, asked_at, asked",
             [stream, generation, [first for first, _ in closed]],
         )
@@ -238,8 +238,8 @@ async def change_gaps(
     if rows:
         await tx.execute(
             "INSERT INTO gap (stream, generation, first_sequence, last_sequence, detected_at,"
-            " asked_at, asked) SELECT %s, %s, * FROM unnest(%s::bigint[], %s::bigint[],"
-            " %s::timestamptz[], %s::timestamptz[], %s::int[])",
+            " asked_at, asked) SELECT %s, %s, * FROM unnest(%b::bigint[], %b::bigint[],"
+            " %b::timestamptz[], %b::timestamptz[], %b::int[])",
             [stream, generation, *([row[part] for row in rows] for part in range(5))],
         )
 
@@ -302,7 +302,7 @@ CROSS JOIN LATERAL (
     SELECT message_id, size FROM answer_batch
     WHERE first_index <= e.record_index ORDER BY first_index DESC LIMIT 1
 ) AS b
-WHERE e.record_id = ANY(%s::bigint[]) AND e.record_index < b.size
+WHERE e.record_id = ANY(%b::bigint[]) AND e.record_index < b.size
 """
 
 

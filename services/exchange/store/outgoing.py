@@ -83,7 +83,7 @@ class Publication:
 _DECLARE = """
 INSERT INTO stream_out (stream, lane, partition, generation)
 SELECT stream, lane, partition, %(generation)s
-FROM unnest(%(streams)s::text[], %(lanes)s::text[], %(partitions)s::int[])
+FROM unnest(%(streams)b::text[], %(lanes)b::text[], %(partitions)b::int[])
     AS t (stream, lane, partition)
 ON CONFLICT (stream) DO NOTHING
 """
@@ -154,8 +154,8 @@ async def lock_head(tx: Transaction, stream: str) -> StreamHead:
 _ADD = """
 INSERT INTO outbox (stream, message_id, kind, notice_id, revision, correlation_id, causation_id,
                     commitment, made_at, body)
-SELECT * FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::uuid[], %s::int[], %s::uuid[],
-                     %s::uuid[], %s::bytea[], %s::timestamptz[], %s::bytea[])
+SELECT * FROM unnest(%b::text[], %b::uuid[], %b::text[], %b::uuid[], %b::int[], %b::uuid[],
+                     %b::uuid[], %b::bytea[], %b::timestamptz[], %b::bytea[])
 """
 
 
@@ -182,7 +182,7 @@ async def keep_payloads(tx: Transaction, payloads: Sequence[tuple[UUID, bytes, b
     """Store (message id, salt, canonical body): the plain content, which retention may erase."""
     await tx.execute(
         "INSERT INTO payload (message_id, salt, body)"
-        " SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::bytea[])"
+        " SELECT * FROM unnest(%b::uuid[], %b::bytea[], %b::bytea[])"
         " ON CONFLICT (message_id) DO NOTHING",
         [[p[0] for p in payloads], [p[1] for p in payloads], [p[2] for p in payloads]],
     )
@@ -228,7 +228,7 @@ _NUMBER = """
 INSERT INTO sent (stream, generation, sequence, message_id, kind, notice_id, revision,
                   envelope_hash, sequenced_at, answer)
 SELECT %s, %s, t.sequence, t.message_id, t.kind, t.notice_id, t.revision, t.envelope_hash, %s, %s
-FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::uuid[], %s::int[], %s::bytea[])
+FROM unnest(%b::bigint[], %b::uuid[], %b::text[], %b::uuid[], %b::int[], %b::bytea[])
     AS t (sequence, message_id, kind, notice_id, revision, envelope_hash)
 """
 
@@ -263,7 +263,7 @@ async def keep_envelopes(tx: Transaction, envelopes: Sequence[tuple[UUID, bytes]
     """Store the exact bytes of messages; what is there already stays as it is."""
     await tx.execute(
         "INSERT INTO envelope (message_id, envelope)"
-        " SELECT * FROM unnest(%s::uuid[], %s::bytea[])"
+        " SELECT * FROM unnest(%b::uuid[], %b::bytea[])"
         " ON CONFLICT (message_id) DO NOTHING",
         [[e[0] for e in envelopes], [e[1] for e in envelopes]],
     )

@@ -26,7 +26,7 @@ _PUBLISHED = """
 INSERT INTO publication (stream, generation, first_sequence, last_sequence, first_entry,
                          last_entry, published_at)
 SELECT %s, %s, t.first_sequence, t.last_sequence, t.first_entry, t.last_entry, %s
-FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[])
+FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[])
     AS t (first_sequence, last_sequence, first_entry, last_entry)
 """
 
@@ -58,7 +58,7 @@ async def published(
     if again:
         await tx.execute(
             "DELETE FROM republish"
-            " WHERE stream = %s AND generation = %s AND sequence = ANY(%s::bigint[])",
+            " WHERE stream = %s AND generation = %s AND sequence = ANY(%b::bigint[])",
             [head.stream, head.generation, list(again)],
         )
     else:
@@ -112,7 +112,7 @@ async def republish(
 _REPUBLISH_ANSWERS = """
 INSERT INTO republish (stream, generation, sequence, cause, requested_at)
 SELECT stream, generation, sequence, 'duplicate', %(now)s FROM sent
-WHERE message_id = ANY(%(messages)s)
+WHERE message_id = ANY(%(messages)b)
 ON CONFLICT DO NOTHING
 """
 
@@ -168,7 +168,7 @@ async def open_publications(tx: Transaction, head: StreamHead) -> list[Publicati
 async def forget_publications(tx: Transaction, publications: Sequence[int]) -> None:
     """Drop runs whose entries the bus no longer holds."""
     await tx.execute(
-        "DELETE FROM publication WHERE publication_id = ANY(%s::bigint[])", [list(publications)]
+        "DELETE FROM publication WHERE publication_id = ANY(%b::bigint[])", [list(publications)]
     )
 
 
@@ -176,7 +176,7 @@ async def seen_acknowledged(tx: Transaction, publications: Sequence[int], now: d
     """Note when runs were first seen acknowledged though their answers are missing."""
     await tx.execute(
         "UPDATE publication SET acknowledged_seen_at = %s"
-        " WHERE publication_id = ANY(%s::bigint[]) AND acknowledged_seen_at IS NULL",
+        " WHERE publication_id = ANY(%b::bigint[]) AND acknowledged_seen_at IS NULL",
         [now, list(publications)],
     )
 

@@ -11,7 +11,7 @@ never from now.
 """
 
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -31,7 +31,7 @@ from services.hhs.projection.store import CaseRow, FactsRow, OpeningRow
 from services.ledger.store import Transaction
 
 FACTS = tuple(name for name in FactsRow.__dataclass_fields__ if name != "notice_id")
-OPENING = ("lane", "opened_at")
+OPENING = ("lane", "opened_at", "due_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +55,29 @@ class CaseProjection:
         self, tx: Transaction, messages: Sequence[Readable], findings: Sequence[Finding]
     ) -> None:
         """Open cases that are gone, and put right the facts of the others."""
-        written = [
-            (message, {each.field for each in finding.differences}, finding.standing)
-            for message, finding in zip(messages, findings, strict=True)
-            if finding.standing in (Standing.NEW, Standing.CHANGED)
-        ]
-        openings, facts, withdrawn = [], {}, {}
-        for message, fields, standing in written:
-            notice = _notice(message)
-            if notice.revision == 1 and not fields.isdisjoint((*OPENING, "due_at")):
-                openings.append(_opening(message))
-            if standing is Standing.NEW or not fields.isdisjoint(FACTS):
+        opened: list[tuple[FactsRow, OpeningRow]] = []
+        openings: list[OpeningRow] = []
+        facts: dict[UUID, FactsRow] = {}
+        withdrawn: dict[UUID, datetime] = {}
+        for message, finding in zip(messages, findings, strict=True):
+            notice, fields = _notice(message), {each.field for each in finding.differences}
+            if finding.standing is Standing.NEW and notice.revision == 1:
+                opened.append((_facts(message), _opening(message)))
+            elif not fields.isdisjoint(FACTS):
                 # Revisions come in order, and each says everything: the last one stays.
                 facts[notice.notice_id] = _facts(message)
-            if notice.notice_kind is NoticeKind.WITHDRAWAL:
+            if finding.standing is Standing.CHANGED and not fields.isdisjoint(OPENING):
+                opening = _opening(message)
+                openings.append(opening if "due_at" in fields else replace(opening, due_at=None))
+            if "state" in fields:
                 withdrawn.setdefault(notice.notice_id, message.message.at)
-        await store.open_or_set_opening(tx, openings, facts)
+        await store.open_again(tx, opened)
+        await store.set_opening(tx, openings)
         await store.set_facts(tx, list(facts.values()))
         await store.withdraw(tx, withdrawn)
 
 
-def _compare(
-    message: Readable, case: CaseRow | None, ahead: MutableMapping[UUID, int]
-) -> Finding:
+def _compare(message: Readable, case: CaseRow | None, ahead: MutableMapping[UUID, int]) -> Finding:
     notice = _notice(message)
     stored = 0 if case is None else case.applied_revision
     reached = max(stored, ahead.get(notice.notice_id, 0))
@@ -98,26 +98,28 @@ def _compare(
 
 def _all_of_it(message: Readable, case: CaseRow | None) -> tuple[Difference, ...]:
     """Return what a revision that the case lacks would change."""
-    found = differences(case, _facts(message), FACTS)
     notice = _notice(message)
+    found = differences(case, _facts(message), FACTS)
     if notice.revision == 1:
-        found += differences(case, _opening(message), (*OPENING, "due_at"))
+        found += differences(case, _opening(message), OPENING)
     if notice.notice_kind is NoticeKind.WITHDRAWAL:
-        found += (Difference("state", "unowned", "withdrawn"),) if case is None else ()
-        found += _withdrawal(case) if case is not None else ()
+        found += _withdrawal(case)
     return found
 
 
 def _opening_differences(message: Readable, case: CaseRow) -> tuple[Difference, ...]:
     opening = _opening(message)
-    found = differences(case, opening, OPENING)
-    if not case.worked and case.due_at not in _due_times(message):
-        found += (Difference("due_at", case.due_at, opening.due_at),)
-    return found
+    right = case.worked or case.due_at in _due_times(message)
+    return tuple(
+        each
+        for each in differences(case, opening, OPENING)
+        if not (right and each.field == "due_at")
+    )
 
 
-def _withdrawal(case: CaseRow) -> tuple[Difference, ...]:
-    return () if case.state == "withdrawn" else (Difference("state", case.state, "withdrawn"),)
+def _withdrawal(case: CaseRow | None) -> tuple[Difference, ...]:
+    before = None if case is None else case.state
+    return () if before == "withdrawn" else (Difference("state", before, "withdrawn"),)
 
 
 def _notice(message: Readable) -> Notice:

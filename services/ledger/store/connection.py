@@ -15,12 +15,19 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self, TypeAlias
 
-from psycopg import AsyncConnection, InterfaceError, OperationalError, errors, sql
+from psycopg import (
+    AsyncConnection,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    errors,
+    sql,
+)
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from schemas.errors import UnavailableError
+from schemas.errors import RejectedError, UnavailableError
 
 Transaction: TypeAlias = AsyncConnection[TupleRow]
 
@@ -64,9 +71,15 @@ def border() -> Iterator[None]:
 
 
 def connection_settings(url: str) -> dict[str, Any]:
-    """Return connection arguments for `url` with our timeouts; what the address says goes first."""
-    with border():
+    """Return connection arguments for `url` with our timeouts; what the address says goes first.
+
+    Raises `RejectedError` NB-5012 for what is no address.
+    """
+    try:
         given = conninfo_to_dict(url)
+    except ProgrammingError:
+        # The driver's words repeat the address, and with it the password.
+        raise RejectedError("NB-5012") from None
     ours = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
     options = " ".join(filter(None, (ours, str(given.pop("options", "") or ""))))
     return {**_CLIENT_SETTINGS, **given, "options": options}

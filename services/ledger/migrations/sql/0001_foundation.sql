@@ -288,3 +288,24 @@ CREATE TABLE alarm (
     cleared_at timestamptz
 );
 CREATE UNIQUE INDEX alarm_open ON alarm (code, subject) WHERE cleared_at IS NULL;
+
+-- Replays that were planned: what was selected and how it stood then, so that a run does what the
+-- plan showed or is refused. Counts, digests and ids alone; `cursor` is how far a run has come.
+CREATE TABLE replay_plan (
+    plan_id       uuid PRIMARY KEY,
+    state         text NOT NULL CHECK (state IN ('planned', 'running', 'done')),
+    target        text NOT NULL,
+    since         timestamptz,
+    until         timestamptz NOT NULL,
+    notice_id     uuid,
+    source_digest bytea NOT NULL,
+    target_digest bytea NOT NULL,
+    counts        jsonb NOT NULL,
+    made_at       timestamptz NOT NULL,
+    expires_at    timestamptz NOT NULL,
+    made_by       text NOT NULL,
+    cursor        jsonb,
+    done          jsonb,
+    begun_at      timestamptz,
+    ran_at        timestamptz
+);

@@ -1,0 +1,244 @@
+"""The store: transactions that end, records in order, outages that are told apart from bugs."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from schemas.errors import ConflictError, RejectedError, UnavailableError
+from services.embedded import PostgresServer
+from services.ledger.records import make_record
+from services.ledger.store import Store, append, migrate, notify
+from tests.ledgers import keep, opened, some_records
+
+Database = Callable[[str], str]
+
+
+def rows(url: str, statement: str) -> list[Any]:
+    with psycopg.connect(url, connect_timeout=10) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+async def test_record_ids_come_back_in_input_order(database: Database) -> None:
+    url = database("ice")
+    records = some_records(300)
+    async with opened(url) as store:
+        ids = await keep(store, records)
+
+    stored = {row[0]: row[1] for row in rows(url, "SELECT record_id, record FROM record")}
+
+    assert [stored[record_id] for record_id in ids] == [r.record for r in records]
+    assert ids == sorted(ids)
+
+
+async def test_what_is_appended_can_be_searched_and_opened(database: Database) -> None:
+    url = database("hhs")
+    record = make_record("case.taken", time=datetime.now(UTC), actor="R. Alvarez")
+    async with opened(url) as store:
+        (record_id,) = await keep(store, [*some_records(1), record][1:], owes="ice")
+
+    assert rows(url, "SELECT record_id, action, recorded_at, record FROM record") == [
+        (record_id, "case.taken", record.recorded_at, record.record)
+    ]
+    assert rows(url, "SELECT * FROM opening") == [(record_id, record.opened)]
+    assert rows(url, "SELECT * FROM unsealed") == [(record_id, "ice")]
+
+
+async def test_appending_nothing_writes_nothing(database: Database) -> None:
+    async with opened(database("ice")) as store:
+        assert await keep(store, []) == []
+
+
+async def test_error_in_a_transaction_leaves_nothing_behind(database: Database) -> None:
+    url = database("ice")
+    async with opened(url) as store:
+        with pytest.raises(KeyError):
+            async with store.transaction() as tx:
+                await append(tx, some_records(3), owes="hhs")
+                raise KeyError
+
+    assert rows(url, "SELECT * FROM record") == rows(url, "SELECT * FROM unsealed") == []
+
+
+@pytest.mark.parametrize("table", ["record", "log_entry", "tile", "checkpoint"])
+@pytest.mark.parametrize("verb", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET {}"])
+async def test_audited_tables_only_grow(database: Database, table: str, verb: str) -> None:
+    column = {
+        "record": "action = 'x'",
+        "log_entry": "record_id = 1",
+        "tile": "n = 1",
+        "checkpoint": "note = ''",
+    }[table]
+
+    with (
+        psycopg.connect(database("ice"), connect_timeout=10) as connection,
+        pytest.raises(psycopg.errors.RestrictViolation, match="append-only"),
+    ):
+        connection.execute(verb.format(table, column).encode())
+
+
+@pytest.mark.parametrize("agency", ["ice", "hhs"])
+def test_migrations_run_from_empty_and_twice(postgres: PostgresServer, agency: str) -> None:
+    name = f"empty_{agency}"
+    with psycopg.connect(postgres.url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    url = postgres.url_of(name)
+    tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+
+    migrate(url, agency)
+    first = rows(url, tables)
+    migrate(url, agency)
+
+    assert rows(url, tables) == first
+    assert rows(url, "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+async def test_migrations_that_start_together_wait_for_each_other(
+    postgres: PostgresServer,
+) -> None:
+    with psycopg.connect(postgres.url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(b"CREATE DATABASE together")
+    url = postgres.url_of("together")
+
+    await asyncio.gather(*(asyncio.to_thread(migrate, url, "ice") for _ in range(4)))
+
+    assert rows(url, "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_database_of_the_other_agency_is_refused(database: Database) -> None:
+    with pytest.raises(ConflictError) as caught:
+        migrate(database("ice"), "hhs")
+
+    assert caught.value.code == "NB-5011"
+    assert "ice" in caught.value.sentence
+
+
+async def test_store_before_migration_says_so(postgres: PostgresServer) -> None:
+    async with opened(postgres.url) as store:
+        with pytest.raises(UnavailableError) as caught:
+            await keep(store, some_records(1))
+
+    assert caught.value.code == "NB-5010"
+
+
+@pytest.mark.parametrize("connect", [Store.open, lambda url: asyncio.to_thread(migrate, url, "ice")])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://nobody@127.0.0.1:1/none",
+        "postgresql:///none?host=/nowhere",
+    ],
+)
+async def test_address_where_nothing_answers_is_unavailable(
+    connect: Callable[[str], Any], url: str
+) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        await connect(url)
+
+    assert caught.value.code == "NB-5001"
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:secret@[", "secret", "http://u:secret@host/x"])
+async def test_what_is_no_address_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(RejectedError) as caught:
+        await Store.open(url)
+
+    assert caught.value.code == "NB-5012"
+    assert "secret" not in str(caught.value)
+
+
+async def test_statement_that_takes_too_long_is_given_up(database: Database) -> None:
+    async with opened(database("ice")) as store:
+        with pytest.raises(UnavailableError, match="statement timeout"):
+            async with store.transaction() as tx:
+                await tx.execute("SET LOCAL statement_timeout = 50")
+                await tx.execute("SELECT pg_sleep(30)")
+        async with store.transaction() as tx:
+            await tx.execute("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"],
+)
+async def test_every_transaction_has_timeouts(database: Database, setting: str) -> None:
+    async with opened(database("ice")) as store, store.transaction() as tx:
+        cursor = await tx.execute("SELECT current_setting(%s)", [setting])
+        row = await cursor.fetchone()
+
+    assert row is not None
+    assert row[0] not in ("0", "")
+
+
+async def test_server_that_falls_silent_is_given_up(own_postgres: PostgresServer) -> None:
+    """Stopped, not killed: its sockets stay open and nothing answers."""
+    async with opened(own_postgres.url) as store, store.session() as session:
+        async with session.transaction() as tx:
+            backend = tx.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            with pytest.raises(UnavailableError):
+                async with session.transaction(seconds=0.2) as tx:
+                    await tx.execute("SELECT 1")
+            assert time.monotonic() - started < 5
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+
+async def test_store_goes_on_after_the_server_was_restarted(own_postgres: PostgresServer) -> None:
+    await asyncio.to_thread(migrate, own_postgres.url, "ice")
+    async with opened(own_postgres.url) as store:
+        # Several connections in the pool, all of which the restart ends.
+        await asyncio.gather(*(keep(store, some_records(5)) for _ in range(6)))
+        own_postgres.kill()
+        with pytest.raises(UnavailableError):
+            async with asyncio.timeout(20):
+                async with store.transaction() as tx:
+                    await tx.execute("SELECT 1")
+        own_postgres.start()
+
+        async with asyncio.timeout(20):
+            ids = await keep(store, some_records(5))
+
+    assert len(ids) == 5
+
+
+async def test_listener_hears_what_was_committed_and_begins_with_every_channel(
+    database: Database,
+) -> None:
+    stop = asyncio.Event()
+    async with opened(database("ice")) as store:
+        heard = store.listen(["outbox", "party"], stop)
+        async with asyncio.timeout(10):
+            assert [await anext(heard), await anext(heard)] == ["outbox", "party"]
+            async with store.transaction() as tx:
+                await notify(tx, "party")
+                await notify(tx, "elsewhere")
+
+            assert await anext(heard) == "party"
+
+            stop.set()
+            with pytest.raises(StopAsyncIteration):
+                await anext(heard)
+
+
+async def test_listener_ends_with_its_connection(database: Database) -> None:
+    async with opened(database("ice")) as store:
+        heard = store.listen(["outbox"], asyncio.Event())
+        async with asyncio.timeout(10):
+            await anext(heard)
+            async with store.transaction() as tx:
+                await tx.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+            with pytest.raises(UnavailableError):
+                await anext(heard)
