@@ -34,6 +34,8 @@ from services.telemetry.metrics import MESSAGES_REFUSED, UNAUTHENTICATED
 log = structlog.get_logger()
 
 UNKNOWN_KEY = "NB-2010"
+# What time may mend: a key that is trusted tomorrow, a kind that the next release knows.
+REDRIVABLE = frozenset({UNKNOWN_KEY, "NB-2008"})
 # Other bytes under an id, sequence or revision that was taken: the first stays, this one never goes.
 TWINS = frozenset({"NB-2151", "NB-2152", "NB-2153"})
 ATTEMPTS_USED_UP = "NB-2110"
@@ -59,7 +61,7 @@ async def _keep_unauthenticated(
     agency: Agency, tx: Transaction, entry: Entry, error: RejectedError, now: datetime
 ) -> None:
     claimed = _claims(entry)
-    open_again = error.code == UNKNOWN_KEY
+    open_again = error.code in REDRIVABLE
     claims = claimed.claims if claimed is not None else None
     letter = DeadLetter(
         dead_id=uuid7(),

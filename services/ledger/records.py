@@ -114,8 +114,10 @@ def commitment_to(name: str, value: str, *, salt: bytes) -> bytes:
     return sha256(salt + name.encode("ascii") + b"\x00" + value.encode("utf-8")).digest()
 
 
-def opening_holds(said: Mapping[str, Any], opened: Mapping[str, Any]) -> bool:
+def opening_holds(said: Mapping[str, Any], opened: object) -> bool:
     """Say whether each opened value is what the record committed to; fewer may be opened."""
+    if not isinstance(opened, dict):
+        return False
     for name, opening in opened.items():
         try:
             salt, value = unb64(opening["salt"]), opening["value"]

@@ -179,9 +179,7 @@ class Sealer:
         """Return the head, locked until the transaction ends; made before the first seal."""
         head = await log.head(tx, lock=True)
         if head is None:
-            await log.begin(tx, origin=self._log_key.name, root=EMPTY_ROOT)
-            head = await log.head(tx, lock=True)
-            assert head is not None
+            head = await log.begin(tx, origin=self._log_key.name, root=EMPTY_ROOT)
         if head.origin != self._log_key.name:
             raise EvidenceError("NB-3003", found=head.origin, origin=self._log_key.name)
         if root_of(head.frontier, head.size) != head.root:

@@ -70,8 +70,7 @@ def split(hashes: bytes) -> list[bytes]:
 
 
 def perfect_root(hashes: Sequence[bytes]) -> bytes:
-    """Return the root over a power of two of neighbouring hashes."""
-    assert len(hashes).bit_count() == 1
+    """Return the root over a power of two of neighbouring hashes; other numbers are a bug."""
     nodes = list(hashes)
     while len(nodes) > 1:
         nodes = [

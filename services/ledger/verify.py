@@ -157,14 +157,14 @@ class _Walk:
                 self._check(entry, entry.record)
             except EvidenceError as error:
                 self.held = self.held or error
+            if self.progress is not None and not self.ahead:
+                self.progress(index + 1, self.size)
 
     async def _read_ahead(self, first: int) -> None:
         async with self.store.transaction() as tx:
             self.ahead.extend(
                 await audit.entries(tx, first=first, end=self.size, limit=RECORDS_A_READ)
             )
-        if self.progress is not None:
-            self.progress(first, self.size)
 
     def _check(self, entry: audit.Entry, record: bytes) -> None:
         """Hold a record's bytes to their form, and what stands beside them to the bytes."""

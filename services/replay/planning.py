@@ -65,7 +65,9 @@ async def plan(
     )
     async with database.transaction() as tx:
         await store.keep_plan(tx, made)
-        await append(tx, [record_of("replay.planned", made, made.counts, time=made_at, actor=actor)])
+        await append(
+            tx, [record_of("replay.planned", made, made.counts, time=made_at, actor=actor)]
+        )
     log.info("replay planned", plan_id=str(made.plan_id), changes=made.changes)
     return Planned(made, found.first)
 

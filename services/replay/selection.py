@@ -56,9 +56,7 @@ class Selection:
         """
         until = now if self.until is None else self.until
         if self.since is not None and self.since > until:
-            raise RejectedError(
-                "NB-6011", since=format_time(self.since), until=format_time(until)
-            )
+            raise RejectedError("NB-6011", since=format_time(self.since), until=format_time(until))
         return type(self)(since=self.since, until=min(until, now), notice_id=self.notice_id)
 
 

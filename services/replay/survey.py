@@ -76,9 +76,7 @@ async def survey(
     ahead: dict[UUID, int] = {}
     async with database.transaction(seconds=PASS_SECONDS) as tx:
         await store.begin_pass(tx)
-        async for messages, _ in store.recorded(
-            tx, selection, after=None, batch_max=BATCH_MAX
-        ):
+        async for messages, _ in store.recorded(tx, selection, after=None, batch_max=BATCH_MAX):
             for event in await examine(tx, projection, messages, ahead):
                 counts.add(event.finding.standing)
                 source.update(_said(event))

@@ -170,7 +170,9 @@ def test_party_file_keeps_its_fingerprint_until_something_changes(folder: Path) 
 def test_party_file_shows_the_public_halves_and_nothing_else(folder: Path) -> None:
     ring = KeyRing.load(folder)
 
-    file = ring.party(partitions={"live": 1, "backlog": 2}, made_at=datetime(2026, 1, 1, tzinfo=UTC))
+    file = ring.party(
+        partitions={"live": 1, "backlog": 2}, made_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
 
     party = Party.from_bytes(file)
     assert party.to_bytes() == file

@@ -24,28 +24,28 @@ class ConfirmCode(StrEnum):
     WHO_WAS_ABSENT = "WHO_WAS_ABSENT"
     # The proceeding moved to another court: the hearing may have been vacated.
     VENUE_CHANGED = "VENUE_CHANGED"
+    # A decision in absentia in a kind of case where it need not mean a missed hearing.
+    CASE_TYPE = "CASE_TYPE"
+    # The court decided in absentia, yet its schedule says that no hearing was missed that day.
+    CODES_DISAGREE = "CODES_DISAGREE"
 
 
-class Place(NamedTuple):
-    """Where a finding stands in the order of all findings of a release: by the court's keys.
-
-    The order is the same in every reading of the same files, so that an interrupted import can go
-    on after the last place that it wrote.
-    """
+class CourtKeys(NamedTuple):
+    """The court's names of one hearing; 0 where it gave none."""
 
     case_key: int
     proceeding_key: int
-    # 0 where the release has no schedule row of this hearing.
     schedule_key: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One missed hearing of one unaccompanied child, as one row of this release tells it.
+    """One missed hearing of one unaccompanied child, as this release tells it.
 
-    Natural key: `a_number`, `base_city`, `hearing_on`. Several findings of a release may share it
-    (a second case, an order and the adjournment before it). `file` and `line` name the row, for a
-    reject when no valid notice can be made of it.
+    Natural key: `a_number`, `base_city`, `hearing_on`; a release yields one finding for each, and
+    a child's findings stand together, earliest first. Where several rows tell of the hearing, the
+    one that says most of what the court did speaks, and the keys of the others are `aliases`.
+    `file` and `line` name the row, for a reject when no valid notice can be made of it.
     """
 
     a_number: str
@@ -55,17 +55,20 @@ class Finding:
     decision: Treatment
     confirm_code: ConfirmCode | None
     content: Mapping[str, Any]
-    place: Place
+    keys: CourtKeys
     file: str
     line: int
+    aliases: tuple[CourtKeys, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenBack:
     """A hearing known as missed, of which this release says otherwise; `code` is what it says.
 
-    A release that no longer mentions the hearing's proceeding takes nothing back. Neither does one
-    in which any other row still has the hearing as missed.
+    A release that no longer mentions the hearing takes nothing back. Neither does one in which any
+    row still has it as missed, with one exception: a hearing that was sent, and whose proceeding
+    has moved to another court since, is taken back with VENUE_CHANGED. So a person who sends a
+    notice in spite of VENUE_CHANGED must not be asked again for that reason.
     """
 
     a_number: str
@@ -84,6 +87,6 @@ class Known(Protocol):
     @property
     def hearing_on(self) -> date: ...
     @property
-    def eoir_proceeding_key(self) -> int | None: ...
+    def outcome(self) -> str: ...
     @property
-    def eoir_schedule_key(self) -> int | None: ...
+    def state(self) -> str: ...

@@ -1,9 +1,7 @@
 """Statements that read a ledger in order to verify it: everything that is stored, in order."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from services.ledger.store.connection import Transaction
@@ -19,7 +17,7 @@ class Entry:
     notice_id: UUID | None
     message_id: UUID | None
     recorded_at: datetime
-    opened: Mapping[str, Any] | None
+    opened: object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +94,7 @@ SELECT coalesce((SELECT size FROM log_head), 0),
 async def totals(tx: Transaction) -> Totals:
     """Return the counts of this moment."""
     cursor = await tx.execute(_TOTALS)
-    row = await cursor.fetchone()
-    assert row is not None
+    (row,) = await cursor.fetchall()
     return Totals(
         size=row[0], entries=row[1], end=row[2], newest_checkpoint=row[3], unsealed=row[4]
     )

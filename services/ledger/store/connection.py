@@ -32,7 +32,7 @@ from schemas.errors import RejectedError, UnavailableError
 Transaction: TypeAlias = AsyncConnection[TupleRow]
 
 CONNECT_SECONDS = 5
-POOL_WAIT_SECONDS = 10.0
+POOL_WAIT_SECONDS = 5.0
 TRANSACTION_SECONDS = 60.0
 HEARTBEAT_SECONDS = 30.0
 REASON_CHARACTERS_MAX = 200

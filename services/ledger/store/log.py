@@ -43,13 +43,16 @@ async def head(tx: Transaction, *, lock: bool = False) -> Head | None:
     return Head(origin=row[0], size=row[1], frontier=list(row[2]), root=row[3])
 
 
-async def begin(tx: Transaction, *, origin: str, root: bytes) -> None:
-    """Make the head of an empty log, unless it is there."""
-    await tx.execute(
+async def begin(tx: Transaction, *, origin: str, root: bytes) -> Head:
+    """Make the head of an empty log; returns it locked, as it is if another was faster."""
+    cursor = await tx.execute(
         "INSERT INTO log_head (origin, size, frontier, root) VALUES (%s, 0, '{}', %s)"
-        " ON CONFLICT DO NOTHING",
+        " ON CONFLICT (singleton) DO UPDATE SET origin = log_head.origin"
+        " RETURNING origin, size, frontier, root",
         [origin, root],
     )
+    (row,) = await cursor.fetchall()
+    return Head(origin=row[0], size=row[1], frontier=list(row[2]), root=row[3])
 
 
 # What is committed and not sealed, in the order of record ids. An id below those sealed before may
