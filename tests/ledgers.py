@@ -1,6 +1,7 @@
-"""Builders for tests of the ledger: stores, keys, records, and a ledger that was tampered with."""
+"""Builders and waits for tests of the ledger: stores, keys, records, and a ledger that was tampered with."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -12,6 +13,7 @@ from schemas.checkpoint import Signer
 from services.ledger.records import Record, make_record
 from services.ledger.sealer import Sealed, Sealer
 from services.ledger.store import Store, Transaction, append
+from services.ledger.verify import verify
 from services.settings import SealerSettings
 
 ORIGIN = "ice.noticebus.example/noticebus/ice/1"
@@ -78,6 +80,29 @@ async def seal_all(sealer: Sealer) -> list[Sealed]:
     while (sealed := await sealer.seal_once()) is not None:
         batches.append(sealed)
     return batches
+
+
+async def until(done: Callable[[], bool | Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            result = done()
+            if result if isinstance(result, bool) else await result:
+                return
+            await asyncio.sleep(0.005)
+
+
+async def log_of(store: Store) -> list[tuple[int, int]]:
+    async with store.transaction() as tx:
+        cursor = await tx.execute(
+            "SELECT record_index, record_id FROM log_entry ORDER BY record_index"
+        )
+        return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+async def assert_verifies(store: Store, *, size: int, also: list[str] | None = None) -> None:
+    report = await verify(store, log_keys=[LOG_KEY.verifier], also=also or [])
+    assert report.difference is None
+    assert (report.size, report.verified, report.unsealed) == (size, size, 0)
 
 
 def tamper(url: str, *statements: str) -> None:

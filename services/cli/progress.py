@@ -72,7 +72,7 @@ class Progress:
         if self._bar is not None:
             self._draw(*self._bar)
             self._bar[0].stop()
-        elif not self._quiet and (kind is None and self.done):
+        elif not self._quiet and kind is None and time.monotonic() - self._started >= LINE_SECONDS:
             self._say()
 
     def update(

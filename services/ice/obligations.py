@@ -236,7 +236,7 @@ async def _ask_about(
 
 
 def _question(row: Obligation, code: str) -> Question | None:
-    if row.state == "recorded" and row.kept_code != code:
+    if row.state == "recorded" and code not in row.kept_codes:
         return Question(notice_id=row.notice_id, confirm="withdrawal", confirm_code=code)
     if row.confirm == "send" and row.confirm_code != TAKEN_BACK:
         return Question(notice_id=row.notice_id, confirm="send", confirm_code=TAKEN_BACK)

@@ -126,7 +126,9 @@ def _named(body: bytes) -> RejectedError:
     raise AssertionError("the catalog takes what the model refused")
 
 
-def sending_of(revision: Revision, release: str | None) -> Sending:
+def sending_of(
+    revision: Revision, release: str | None, *, kept_code: str | None = None
+) -> Sending:
     """Return what an obligation becomes that waited, or was dismissed, and is sent now."""
     notice = revision.notice
     return Sending(
@@ -137,6 +139,7 @@ def sending_of(revision: Revision, release: str | None) -> Sending:
         office=notice.aor_code,
         lane=revision.lane,
         release=release,
+        kept_code=kept_code,
     )
 
 

@@ -256,7 +256,7 @@ class _Walk:
 
     async def _compare_totals(self) -> None:
         """Look for what stands beyond the head or outside the log."""
-        async with self.store.transaction() as tx:
+        async with self.store.transaction(seconds=audit.WHOLE_LEDGER_SECONDS) as tx:
             await audit.hold_still(tx)
             totals = await audit.totals(tx)
             stray = await audit.stray_record(tx)

@@ -45,6 +45,15 @@ def test_one_line_every_five_seconds_off_a_terminal(clock: Clock) -> None:
     ]
 
 
+def test_short_work_needs_no_line() -> None:
+    out = io.StringIO()
+
+    with Progress("importing", unit="rows", stream=out) as work:
+        work.advance(3)
+
+    assert out.getvalue() == ""
+
+
 def test_forced_colours_do_not_make_a_terminal(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

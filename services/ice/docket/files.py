@@ -116,7 +116,7 @@ def _look(path: Path, delimiter: str, progress: Callable[[int], None] | None) ->
         encoding = Encoding.UTF_8
     else:
         encoding = Encoding.MIXED if has_utf_8 else Encoding.LATIN_1
-    if tail[-1:] not in (b"\n", b"\r"):
+    if tail[-1:] != b"\n":
         rows += 1
     return Look(
         encoding=encoding, rows=rows, headings=headings, sha256=digest.digest(), breaks=breaks

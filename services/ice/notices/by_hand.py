@@ -99,7 +99,7 @@ async def _send(
         name: value for name in revisions.KEY_FIELDS if (value := getattr(row, name)) is not None
     }
     revision = revisions.first({**content, **keys}, notice_id=row.notice_id, lane=lane)
-    await store.send_waiting(tx, [sending_of(revision, row.release)])
+    await store.send_waiting(tx, [sending_of(revision, row.release, kept_code=row.confirm_code)])
     return await _sent(tx, revision, actor=actor, now=now, reason="BY_HAND")
 
 

@@ -50,7 +50,7 @@ class Obligation:
     state: str
     confirm: str | None
     confirm_code: str | None
-    kept_code: str | None
+    kept_codes: list[str]
     revision: int
     origin: str
     release: str | None
@@ -84,13 +84,15 @@ class Sending:
     office: str
     lane: str
     release: str | None
+    # What a person decided against by sending it; the court's decision answers no such question.
+    kept_code: str | None
 
 
 HearingKey = tuple[str, str, date]
 
 _COLUMNS = (
     "o.notice_id, o.a_number, o.base_city, o.hearing_on, o.outcome, o.office, o.lane, o.state,"
-    " o.confirm, o.confirm_code, o.kept_code, o.revision, o.origin, o.release, o.eoir_case_key,"
+    " o.confirm, o.confirm_code, o.kept_codes, o.revision, o.origin, o.release, o.eoir_case_key,"
     " o.eoir_proceeding_key, o.eoir_schedule_key, o.content, r.message_id"
 )
 _NEWEST = "LEFT JOIN notice_revision AS r ON r.notice_id = o.notice_id AND r.revision = o.revision"
@@ -196,10 +198,11 @@ _SEND = """
 UPDATE obligation AS o
 SET state = 'recorded', confirm = NULL, confirm_code = NULL, revision = 1, content = NULL,
     hearing_at = t.hearing_at, hearing_zone = t.hearing_zone, outcome = t.outcome,
-    office = t.office, lane = t.lane, release = t.release
+    office = t.office, lane = t.lane, release = t.release,
+    kept_codes = array_remove(o.kept_codes || t.kept_code, NULL)
 FROM unnest(%b::uuid[], %b::timestamptz[], %b::text[], %b::text[], %b::text[], %b::text[],
-            %b::text[])
-    AS t (notice_id, hearing_at, hearing_zone, outcome, office, lane, release)
+            %b::text[], %b::text[])
+    AS t (notice_id, hearing_at, hearing_zone, outcome, office, lane, release, kept_code)
 WHERE o.notice_id = t.notice_id
 """
 
@@ -217,12 +220,12 @@ async def set_state(
     *,
     state: str,
     revision: int,
-    kept_code: str | None,
+    kept_code: str | None = None,
 ) -> None:
-    """Write a person's decision: what was asked is answered."""
+    """Write a person's decision; `kept_code` is the reason that they decided against."""
     await tx.execute(
-        "UPDATE obligation SET state = %s, revision = %s, kept_code = %s, confirm = NULL,"
-        " confirm_code = NULL WHERE notice_id = %s",
+        "UPDATE obligation SET state = %s, revision = %s, confirm = NULL, confirm_code = NULL,"
+        " kept_codes = array_remove(kept_codes || %s::text, NULL) WHERE notice_id = %s",
         [state, revision, kept_code, notice_id],
     )
 
@@ -315,7 +318,9 @@ class KnownHearing:
     a_number: str
     base_city: str
     hearing_on: date
+    outcome: str
     state: str
+    confirm: str | None
     revision: int
     origin: str
     eoir_case_key: int | None
@@ -325,8 +330,8 @@ class KnownHearing:
 
 # A page of what is known and not over, in order of id.
 _HEARINGS = """
-SELECT notice_id, a_number, base_city, hearing_on, state, revision, origin, eoir_case_key,
-       eoir_proceeding_key, eoir_schedule_key
+SELECT notice_id, a_number, base_city, hearing_on, outcome, state, confirm, revision, origin,
+       eoir_case_key, eoir_proceeding_key, eoir_schedule_key
 FROM obligation
 WHERE (%(after)s::uuid IS NULL OR notice_id > %(after)s)
   AND state IN ('recorded', 'to_confirm')

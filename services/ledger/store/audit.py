@@ -6,6 +6,8 @@ from uuid import UUID
 
 from services.ledger.store.connection import Transaction
 
+WHOLE_LEDGER_SECONDS = 600
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -78,8 +80,12 @@ async def checkpoints(tx: Transaction, *, above: int, end: int, limit: int) -> l
 
 
 async def hold_still(tx: Transaction) -> None:
-    """Let all that this transaction reads be of one moment, while the sealer may go on."""
+    """Let all that this transaction reads be of one moment, while the sealer may go on.
+
+    Its statements read whole tables and may take their time.
+    """
     await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    await tx.execute(f"SET LOCAL statement_timeout = '{WHOLE_LEDGER_SECONDS}s'")
 
 
 _TOTALS = """

@@ -15,10 +15,11 @@ CREATE TABLE obligation (
     office       text NOT NULL,
     lane         text NOT NULL CHECK (lane IN ('live', 'backlog')),
     state        text NOT NULL CHECK (state IN ('to_confirm', 'dismissed', 'recorded', 'withdrawn')),
-    -- What a person is asked, and why; `kept_code` is a withdrawal that a person decided against.
+    -- What a person is asked, and why; `kept_codes` are the reasons that people decided against
+    -- before, so that none of them asks again.
     confirm      text CHECK (confirm IN ('send', 'withdrawal')),
     confirm_code text,
-    kept_code    text,
+    kept_codes   text[] NOT NULL DEFAULT '{}',
     revision     integer NOT NULL DEFAULT 0,
     detected_at  timestamptz NOT NULL,
     origin       text NOT NULL CHECK (origin IN ('docket', 'hand')),

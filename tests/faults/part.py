@@ -1,0 +1,57 @@
+"""One part of an agency as a process of its own, as `noticebus run` would start it, for fault tests.
+
+`python -m tests.faults.part SETTINGS PARTS [DIE_AT]`: SETTINGS is a JSON file. With DIE_AT the process
+kills itself (SIGKILL) at that point the first time it comes there: `publish`, between the commit
+that numbered messages and XADD; `sign`, after a checkpoint was signed and before its commit.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import uvloop
+
+from services import telemetry
+from services.bus import Publisher
+from services.ledger import sealer
+from services.settings import Settings
+
+
+def main() -> None:
+    """Run until told to stop, or dead."""
+    settings = Settings(**json.loads(Path(sys.argv[1]).read_bytes()))
+    parts = tuple(sys.argv[2].split(","))
+    telemetry.configure(agency=settings.agency, process=sys.argv[2], level="WARNING")
+    match sys.argv[3:]:
+        case ["publish"]:
+            Publisher.publish = _publish_never  # type: ignore[method-assign]  # the fault
+        case ["sign"]:
+            sealer.sign_checkpoint = _sign_and_die  # type: ignore[assignment]  # the fault
+    if settings.agency == "ice":
+        from services.ice import process
+    else:
+        from services.hhs import process
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(process.main(settings, parts))
+
+
+async def _publish_never(self: Publisher, stream: str, envelopes: Sequence[bytes]) -> NoReturn:
+    _die()
+
+
+def _sign_and_die(*_: object) -> NoReturn:
+    _die()
+
+
+def _die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("dead processes do not go on")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Two agencies as real processes on servers of their own, for tests that kill some of them."""
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from services.embedded import PostgresServer, RedisServer
+from services.exchange.agency import Agency
+from services.exchange.outbox import Draft
+from services.ledger.store import migrate
+from services.ledger.verify import verify
+from tests.agencies import Pair, accept, answered, two_agencies, until, value
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("relay", "delivery", "sealer")
+# Idle processes with six streams to look after; a hot loop takes all of a core.
+IDLE_CPU_SHARE_MAX = 0.5
+QUIET_SECONDS = 2.0
+
+
+@dataclass
+class Scene:
+    """Servers, agencies and their processes; processes are named `ice relay` and so on."""
+
+    folder: Path
+    redis: RedisServer
+    databases: dict[str, PostgresServer]
+    pair: Pair
+    random: random.Random
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, *, die_at: str | None = None) -> None:
+        """Start a process: an agency and a part, or an agency with all parts."""
+        agency, _, part = name.partition(" ")
+        settings = self.folder / f"{agency}.json"
+        command = [sys.executable, "-m", "tests.faults.part", str(settings)]
+        command.append(part or ",".join(PARTS))
+        with (self.folder / f"{name.replace(' ', '-')}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [*command, *([die_at] if die_at else [])],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def start_all(self) -> None:
+        """Start every part of both agencies, each as a process of its own."""
+        for agency in ("ice", "hhs"):
+            for part in PARTS:
+                self.start(f"{agency} {part}")
+
+    def kill(self, name: str) -> None:
+        """Kill -9 a process."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop_all(self) -> None:
+        """End every process in good order; one that does not end is killed and fails the test."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        codes = {}
+        for name, process in self.processes.items():
+            try:
+                codes[name] = process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[name] = process.wait()
+        self.processes.clear()
+        assert not any(codes.values()), codes
+
+    async def accepted_and_answered(self, drafts: Sequence[Draft], *, seconds: float = 90) -> None:
+        """Wait for the verified receipt of every notice, then check that nothing else remains."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not await answered(self.pair.ice, drafts):
+                    await asyncio.sleep(0.1)
+        missing = await value(
+            self.pair.ice,
+            "SELECT count(*) FROM unnest(%s::uuid[]) AS t (id) WHERE NOT EXISTS"
+            " (SELECT FROM sent WHERE message_id = t.id AND answer = 'receipt')",
+            [draft.message_id for draft in drafts],
+        )
+        assert missing == 0, f"{missing} notices have no verified receipt"
+        for agency in (self.pair.ice, self.pair.hhs):
+            await until(lambda a=agency: _at_rest(a), f"{agency.name} at rest")
+        await self._one_effect_each(drafts)
+        self._no_hot_loop()
+        await self._ledgers_verify()
+
+    async def _one_effect_each(self, drafts: Sequence[Draft]) -> None:
+        hhs = self.pair.hhs
+        taken = await value(hhs, "SELECT count(*) FROM inbox WHERE kind = 'fta'")
+        cases = await value(hhs, "SELECT count(*) FROM case_file")
+        records = await value(
+            hhs,
+            "SELECT count(*) - count(DISTINCT message_id) FROM record"
+            " WHERE action = 'message.received'",
+        )
+        assert (taken, cases, records) == (len(drafts), len(drafts), 0)
+
+    def _no_hot_loop(self) -> None:
+        living = {name: psutil.Process(p.pid) for name, p in self.processes.items()}
+        for process in living.values():
+            process.cpu_percent()
+        psutil.cpu_percent(QUIET_SECONDS)
+        shares = {name: process.cpu_percent() / 100 for name, process in living.items()}
+        assert max(shares.values(), default=0) < IDLE_CPU_SHARE_MAX, shares
+
+    async def _ledgers_verify(self) -> None:
+        for agency in (self.pair.ice, self.pair.hhs):
+            report = await verify(agency.store, log_keys=[agency.ring.log_key.verifier])
+            assert report.difference is None, report
+            assert report.size > 0
+
+
+async def _at_rest(agency: Agency) -> bool:
+    waiting = await value(
+        agency,
+        "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM unsealed)"
+        " + (SELECT count(*) FROM gap) + (SELECT count(*) FROM republish)"
+        " + (SELECT count(*) FROM inbox WHERE state = 'held')"
+        " + (SELECT count(*) FROM sent WHERE answer IS NULL)",
+    )
+    return waiting == 0
+
+
+@asynccontextmanager
+async def a_scene(folder: Path, *, seed: int) -> AsyncIterator[Scene]:
+    """Start servers and introduce both agencies; every process is ended at the end."""
+    with (
+        RedisServer(folder / "redis") as redis,
+        PostgresServer(folder / "ice") as ice_db,
+        PostgresServer(folder / "hhs") as hhs_db,
+    ):
+        databases = {"ice": ice_db, "hhs": hhs_db}
+        for agency, server in databases.items():
+            await asyncio.to_thread(migrate, server.url, agency)
+        async with two_agencies(folder, lambda a: databases[a].url, redis.url) as pair:
+            for agency in (pair.ice, pair.hhs):
+                content = agency.settings.model_dump(mode="json")
+                (folder / f"{agency.name}.json").write_text(json.dumps(content))
+            scene = Scene(folder, redis, databases, pair, random.Random(seed))
+            try:
+                yield scene
+                scene.stop_all()
+            finally:
+                for process in scene.processes.values():
+                    process.kill()
+                    process.wait()
+
+
+async def accept_slowly(
+    scene: Scene, drafts: Sequence[Draft], *, at_once: int, pause_seconds: float
+) -> None:
+    """Accept notices in batches with a pause between them, going on through outages."""
+    from schemas.errors import UnavailableError
+
+    for start in range(0, len(drafts), at_once):
+        while True:
+            try:
+                await accept(scene.pair.ice, *drafts[start : start + at_once])
+            except UnavailableError:
+                await asyncio.sleep(0.2)
+            else:
+                break
+        await asyncio.sleep(pause_seconds)

@@ -1,0 +1,138 @@
+"""Processes and servers are killed while notices flow: nothing accepted is lost, nothing twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from schemas.envelope import Lane
+from services.bus import Publisher
+from tests.agencies import Pair, a_notice, accept, until, value
+from tests.faults.scene import PARTS, Scene, a_scene, accept_slowly
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+
+LIVE = "{ice.hhs.live.0}:out"
+SEED = 20261123
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with a_scene(tmp_path, seed=SEED) as scene:
+        yield scene
+
+
+async def test_twenty_kills_of_any_process_during_two_thousand_notices(scene: Scene) -> None:
+    drafts = [a_notice(lane=Lane.BACKLOG if n % 3 else Lane.LIVE) for n in range(2_000)]
+    scene.start_all()
+    names = [f"{agency} {part}" for agency in ("ice", "hhs") for part in PARTS]
+    accepting = asyncio.create_task(
+        accept_slowly(scene, drafts, at_once=20, pause_seconds=0.15)
+    )
+
+    for _ in range(20):
+        name = scene.random.choice(names)
+        await asyncio.sleep(scene.random.uniform(0.2, 1.2))
+        scene.kill(name)
+        scene.start(name)
+    await accepting
+
+    await scene.accepted_and_answered(drafts)
+
+
+@pytest.mark.parametrize("fault", ["kill", "FLUSHALL", "XGROUP DESTROY"])
+async def test_redis_in_trouble_in_the_middle(scene: Scene, fault: str) -> None:
+    drafts = [a_notice() for _ in range(600)]
+    for agency in ("ice", "hhs"):
+        scene.start(agency)
+    accepting = asyncio.create_task(accept_slowly(scene, drafts, at_once=20, pause_seconds=0.1))
+    await until(lambda: receipted(scene.pair, 60), "a first part of the receipts")
+
+    if fault == "kill":
+        scene.redis.kill()
+        await asyncio.sleep(0.5)
+        scene.redis.start()
+    else:
+        settings = scene.pair.ice.settings
+        async with Publisher.open(scene.redis.url, settings=settings.bus) as publisher:
+            if fault == "FLUSHALL":
+                await publisher.client.flushall()
+            else:
+                await publisher.client.xgroup_destroy(LIVE, "hhs")
+    await accepting
+
+    await scene.accepted_and_answered(drafts)
+
+
+@pytest.mark.parametrize(("part", "die_at"), [("ice relay", "publish"), ("hhs sealer", "sign")])
+async def test_killed_between_one_step_and_the_next(scene: Scene, part: str, die_at: str) -> None:
+    drafts = [a_notice() for _ in range(50)]
+    for agency in ("ice", "hhs"):
+        for each in PARTS:
+            if f"{agency} {each}" != part:
+                scene.start(f"{agency} {each}")
+    scene.start(part, die_at=die_at)
+    await accept(scene.pair.ice, *drafts)
+
+    code = await asyncio.to_thread(scene.processes.pop(part).wait, 60)
+    assert code == -9
+    scene.start(part)
+
+    await scene.accepted_and_answered(drafts)
+
+
+async def test_postgresql_restarts_on_both_sides(scene: Scene) -> None:
+    drafts = [a_notice() for _ in range(600)]
+    for agency in ("ice", "hhs"):
+        scene.start(agency)
+    accepting = asyncio.create_task(accept_slowly(scene, drafts, at_once=20, pause_seconds=0.1))
+    await until(lambda: receipted(scene.pair, 60), "a first part of the receipts")
+
+    for agency in ("ice", "hhs"):
+        server = scene.databases[agency]
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+    await accepting
+
+    await scene.accepted_and_answered(drafts)
+
+
+async def test_hhs_is_away_while_ice_accepts_five_thousand(scene: Scene) -> None:
+    drafts = [a_notice(lane=Lane.BACKLOG) for _ in range(5_000)]
+    scene.start("ice")
+    for start in range(0, len(drafts), 1_000):
+        await accept(scene.pair.ice, *drafts[start : start + 1_000])
+    await until(lambda: sent(scene.pair, 5_000), "five thousand published")
+
+    scene.start("hhs")
+
+    await scene.accepted_and_answered(drafts)
+
+
+async def receipted(pair: Pair, least: int) -> bool:
+    found = await value(pair.ice, "SELECT count(*) FROM sent WHERE answer = 'receipt'")
+    return isinstance(found, int) and found >= least
+
+
+async def sent(pair: Pair, least: int) -> bool:
+    found = await value(pair.ice, "SELECT count(*) FROM sent WHERE kind = 'fta'")
+    return isinstance(found, int) and found >= least
+
+
+async def test_duplicated_and_reordered_entries_have_one_effect(scene: Scene) -> None:
+    drafts = [a_notice() for _ in range(300)]
+    scene.start("ice")
+    await accept(scene.pair.ice, *drafts)
+    await until(lambda: sent(scene.pair, 300), "all published")
+    settings = scene.pair.ice.settings
+    async with Publisher.open(scene.redis.url, settings=settings.bus) as publisher:
+        envelopes = [f[b"jws"] for _, f in await publisher.client.xrange(LIVE)]
+        shuffled = envelopes * 2
+        scene.random.shuffle(shuffled)
+        await publisher.client.delete(LIVE)
+        await publisher.publish(LIVE, shuffled)
+
+    scene.start("hhs")
+
+    await scene.accepted_and_answered(drafts)
