@@ -1,4 +1,4 @@
-"""Builders and waits for tests of the ledger: stores, keys, records, and a ledger that was tampered with."""
+"""What tests of the ledger build and wait for, and how they tamper with it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

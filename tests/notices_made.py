@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from schemas.codes import Treatment
+from schemas.envelope import Attributes, Kind, source_of
+from services.exchange.effects import Taken
 from services.exchange.outbox import declare_streams
-from services.ice.docket.findings import ConfirmCode, Finding, Place
+from services.ice.docket.findings import ConfirmCode, CourtKeys, Finding
+from services.ice.revisions import Revision
 from services.ledger.store import Store
 
 LONG_AGO = date(2024, 3, 4)
@@ -86,6 +89,7 @@ def a_finding(
     *,
     on: date = LONG_AGO,
     decision: Treatment = Treatment.SEND,
+    aliases: tuple[CourtKeys, ...] = (),
     **changes: Any,
 ) -> Finding:
     """Return a finding of one missed hearing; children differ by `number`."""
@@ -100,9 +104,14 @@ def a_finding(
         decision=decision,
         confirm_code=ConfirmCode.WHO_WAS_ABSENT if confirm else None,
         content=content,
-        place=Place(1_000_000 + number, 2_000_000 + number, 3_000_000 + number),
+        keys=CourtKeys(
+            content.get("eoir_case_key", 0),
+            content.get("eoir_proceeding_key", 0),
+            content.get("eoir_schedule_key", 0),
+        ),
         file="tbl_schedule.csv",
         line=number + 1,
+        aliases=aliases,
     )
 
 
@@ -129,3 +138,35 @@ def by_hand(**changes: Any) -> Mapping[str, Any]:
     }
     written.update(changes)
     return {name: value for name, value in written.items() if value is not None}
+
+
+def a_taken(revision: Revision, *, at: datetime) -> Taken:
+    """Return a revision as delivery hands it to HHS."""
+    notice = revision.notice
+    attributes = Attributes(
+        id=revision.message_id,
+        kind=Kind.FTA,
+        version=1,
+        source=source_of("ice.noticebus.example", "ice"),
+        subject=notice.notice_id,
+        time=at,
+        sequence=1,
+        correlationid=notice.notice_id,
+        causationid=revision.supersedes,
+        recipient="hhs",
+        lane=revision.lane,
+        partition=0,
+        generation=1,
+        revision=notice.revision,
+        commitment=b"\x00" * 32,
+        dataschema="https://noticebus.example/schemas/fta.v1.json",
+    )
+    return Taken(
+        message_id=revision.message_id,
+        kind=Kind.FTA,
+        notice_id=notice.notice_id,
+        revision=notice.revision,
+        body=notice,
+        attributes=attributes,
+        received_at=at,
+    )

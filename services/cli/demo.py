@@ -52,8 +52,7 @@ class Demo:
         say(f"  $ noticebus {line}")
         done = subprocess.run(
             [*_noticebus(), "--home", str(self.home), *line.split()],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=STEP_SECONDS,
             check=False,
@@ -80,8 +79,10 @@ class Demo:
     def states(self) -> Counter[str]:
         """Return how many notices are in each state at ICE."""
         listed = subprocess.run(
-            [*_noticebus(), "--home", str(self.home), "--agency", "ice"]
-            + ["notice", "list", "--limit", "100000", "-o", "ndjson"],
+            [
+                *(*_noticebus(), "--home", str(self.home), "--agency", "ice"),
+                *("notice", "list", "--limit", "100000", "-o", "ndjson"),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             timeout=STEP_SECONDS,

@@ -2,8 +2,8 @@
 
 Bytes that nobody vouches for never mark a message id: they are counted per cause and minute. What
 an agency did sign and cannot be taken is answered with a refusal, so that the sender stops
-publishing it; its deadlines run on. A signature that is wrong under a known key is refused for ever;
-a key that is unknown may be trusted tomorrow, and then the same bytes are redriven.
+publishing it; its deadlines run on. A signature that is wrong under a known key is refused for
+ever; a key that is unknown may be trusted tomorrow, and then the same bytes are redriven.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 UNKNOWN_KEY = "NB-2010"
 # What time may mend: a key that is trusted tomorrow, a kind that the next release knows.
 REDRIVABLE = frozenset({UNKNOWN_KEY, "NB-2008"})
-# Other bytes under an id, sequence or revision that was taken: the first stays, this one never goes.
+# Other bytes under an id, sequence or revision that was taken: the first stays.
 TWINS = frozenset({"NB-2151", "NB-2152", "NB-2153"})
 ATTEMPTS_USED_UP = "NB-2110"
 
@@ -92,10 +92,8 @@ async def _keep_unauthenticated(
         await _answer_with_refusal(tx, claims, claimed.hash, error, now, final=False)
 
 
-async def refuse(
-    agency: Agency, message: Arrived, error: RejectedError | EvidenceError
-) -> None:
-    """Set aside a message that its sender did sign: dead letter, record, and a refusal in answer."""
+async def refuse(agency: Agency, message: Arrived, error: RejectedError | EvidenceError) -> None:
+    """Set aside a message that its sender did sign: dead letter, record, refusal in answer."""
     now = datetime.now(UTC)
     attributes = message.envelope.attributes
     twin = error.code in TWINS
@@ -221,9 +219,7 @@ async def _answer_with_refusal(
     return message_id
 
 
-def _letter(
-    message: Arrived, error: NoticeBusError, now: datetime, *, final: bool
-) -> DeadLetter:
+def _letter(message: Arrived, error: NoticeBusError, now: datetime, *, final: bool) -> DeadLetter:
     attributes = message.envelope.attributes
     return DeadLetter(
         dead_id=uuid7(),

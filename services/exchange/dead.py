@@ -1,8 +1,8 @@
 """Dead letters: look at what was set aside, and try the same bytes again.
 
 Redrive is an act of a person on the recipient's side: the stored bytes go through delivery as on
-arrival. If they are taken, a receipt goes out and the sender's obligation is discharged; if not, the
-dead letter stays as it was, with one more attempt on record.
+arrival. If they are taken, a receipt goes out and the sender's obligation is discharged; if not,
+the dead letter stays as it was, with one more attempt on record.
 """
 
 from dataclasses import dataclass
@@ -60,9 +60,7 @@ async def redrive(delivery: Delivery, letter: DeadLetter, *, actor: str, reason:
     if letter.state != "open":
         raise ConflictError("NB-6003", dead_id=letter.dead_id, state=letter.state)
     agency = delivery.agency
-    entry = Entry(
-        stream=letter.stream, entry_id=letter.entry_id, jws=letter.envelope, delivered=1
-    )
+    entry = Entry(stream=letter.stream, entry_id=letter.entry_id, jws=letter.envelope, delivered=1)
     failure: str | None = None
     try:
         await delivery.redrive(entry)

@@ -22,7 +22,7 @@ from services.exchange.store import incoming
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What the bus calls with entries: `take`, and `failed` for one that raised when tried alone."""
+    """What the bus calls with entries: `take`, and `failed` for one that raised alone."""
 
     agency: Agency
     intake: Intake
@@ -31,7 +31,7 @@ class Delivery:
     async def take(self, entries: Sequence[Entry]) -> list[Verdict]:
         """Take the entries of one stream; on return each is durable here, taken or set aside.
 
-        Raises `UnavailableError` when the store is away. Any other error leaves all of them pending.
+        Raises `UnavailableError` when the store is away. Any other error leaves all pending.
         """
         await self._take(entries, redriven=False)
         return [Verdict.ACKNOWLEDGE] * len(entries)
@@ -41,7 +41,7 @@ class Delivery:
         await self._take([entry], redriven=True)
 
     async def failed(self, entry: Entry, error: Exception) -> bool:
-        """Note that an entry failed alone; True once its attempts are used up and it is set aside."""
+        """Note that an entry failed alone; True once it is set aside, its attempts used up."""
         return await aside.note_failure(self.agency, entry, error)
 
     async def _take(self, entries: Sequence[Entry], *, redriven: bool) -> None:
@@ -57,7 +57,9 @@ class Delivery:
             )
 
     def _authenticate(
-        self, entries: Sequence[Entry], redriven: bool  # noqa: FBT001 - handed through a thread
+        self,
+        entries: Sequence[Entry],
+        redriven: bool,  # noqa: FBT001 - handed through a thread
     ) -> tuple[list[Arrived], list[tuple[Entry, RejectedError]]]:
         keys = self.agency.directory.verify_keys
         arrived: list[Arrived] = []
@@ -110,7 +112,7 @@ class Delivery:
         messages: Sequence[Arrived],
         commit: Callable[[Sequence[Arrived]], Awaitable[None]],
     ) -> None:
-        """Commit messages together; if one of them is refused, each alone, and that one set aside."""
+        """Commit messages together; if one is refused, each alone, and that one set aside."""
         try:
             await commit(messages)
         except (RejectedError, EvidenceError) as error:

@@ -42,7 +42,7 @@ class Arrived:
     redriven: bool = False
 
     def is_new(self, before: Known | None) -> bool:
-        """Return whether there is something to take: unknown, or refused before and redriven now."""
+        """Return whether it is to be taken: unknown, or refused before and redriven now."""
         return before is None or (before.state == "refused" and self.redriven)
 
 
@@ -206,9 +206,7 @@ class Intake:
                 continue
             done = revisions.get(notice_id, 0)
             if revision <= done:
-                raise RejectedError(
-                    "NB-2153", message_id=message.attributes.id, revision=revision
-                )
+                raise RejectedError("NB-2153", message_id=message.attributes.id, revision=revision)
             if revision == done + 1:
                 turn.append(message)
                 revisions[notice_id] = changed[notice_id] = revision

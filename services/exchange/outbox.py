@@ -56,7 +56,7 @@ async def declare_streams(
 
 
 async def accept(tx: Transaction, drafts: Sequence[Draft]) -> None:
-    """Write messages into the outbox, each for the stream of its lane and notice, and wake the relay.
+    """Write messages into the outbox, each for its lane and notice, and wake the relay.
 
     The caller writes the ledger record in the same transaction. Raises `UnavailableError` when this
     agency has no streams yet.

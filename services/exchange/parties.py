@@ -44,9 +44,7 @@ async def _keep(
 ) -> bool:
     now = datetime.now(UTC)
     found = fingerprint(file)
-    if not await store.trust(
-        tx, agency=party.agency, fingerprint=found, party=file, now=now
-    ):
+    if not await store.trust(tx, agency=party.agency, fingerprint=found, party=file, now=now):
         return False
     await append(
         tx,

@@ -170,9 +170,11 @@ class Relay:
         self, head: StreamHead, messages: Sequence[Numbered], *, again: bool = False
     ) -> None:
         entries = await self.publisher.publish(self.stream, [m.envelope for m in messages])
-        runs = _runs(messages, entries) if again else [
-            (messages[0].sequence, messages[-1].sequence, entries[0], entries[-1])
-        ]
+        runs = (
+            _runs(messages, entries)
+            if again
+            else [(messages[0].sequence, messages[-1].sequence, entries[0], entries[-1])]
+        )
         async with self.agency.store.transaction() as tx:
             await published.published(
                 tx,

@@ -17,22 +17,18 @@ from schemas.envelope import Lane
 from schemas.notice import NoticeKind, Priority, ReasonCode
 from services.ice import revisions
 from services.ice.docket.findings import Finding
-from services.ice.importing import Importing, Opened
+from services.ice.importing import Importing, Opened, aliases_of, keys_of
 from services.ice.revisions import KEY_FIELDS, Revision, record_of, sending_of
 from services.ice.store import obligations as store
 from services.ice.store.obligations import Obligation, Question
 from services.ledger.store import Transaction, append
 
-_KINDS = ("case", "proceeding", "schedule")
-
 
 def adds_something(finding: Finding, row: Obligation) -> bool:
     """Tell whether a finding says more than is known; most of a second run says nothing new."""
-    keys = any(
-        name in finding.content and finding.content[name] != getattr(row, name)
-        for name in KEY_FIELDS
-    )
-    return keys or _decides(finding, row)
+    told = keys_of(finding)
+    keys = any(key != getattr(row, name) for name, key in told.items())
+    return keys or bool(finding.aliases) or _decides(finding, row)
 
 
 def _decides(finding: Finding, row: Obligation) -> bool:
@@ -40,7 +36,7 @@ def _decides(finding: Finding, row: Obligation) -> bool:
     if finding.decision is not Treatment.SEND or row.revision:
         return False
     return row.state == "to_confirm" or (
-        row.state == "dismissed" and row.kept_code != finding.content["outcome"]
+        row.state == "dismissed" and finding.content["outcome"] not in row.kept_codes
     )
 
 
@@ -59,25 +55,26 @@ class Attaching:
     def add(self, finding: Finding, row: Obligation) -> None:
         """Sort out what a finding adds to its obligation."""
         self.offices[row.notice_id] = row.office
-        told = {name: finding.content[name] for name in KEY_FIELDS if name in finding.content}
+        told = keys_of(finding)
         gains = {name: key for name, key in told.items() if getattr(row, name) is None}
         if gains:
             case, proceeding, schedule = (gains.get(name) for name in KEY_FIELDS)
             self.first_keys.append((row.notice_id, case, proceeding, schedule))
             if row.state == "recorded":
                 self.to_tell[row.notice_id] = (row, gains)
-        self.aliases += [
-            (row.notice_id, kind, told[name])
-            for kind, name in zip(_KINDS, KEY_FIELDS, strict=True)
-            if name in told and getattr(row, name) not in (None, told[name])
-        ]
+        self.aliases += aliases_of(finding, row.notice_id, {**told, **_known_keys(row)})
         if _decides(finding, row):
             self._decide(row, finding)
 
     def _decide(self, row: Obligation, finding: Finding) -> None:
         assert row.content is not None, "what was never sent has its content here"
         waiting = revisions.content_of(row.content)
-        content: dict[str, Any] = {**waiting, **finding.content, **_keys_of(row)}
+        content: dict[str, Any] = {
+            **waiting,
+            **finding.content,
+            **keys_of(finding),
+            **_known_keys(row),
+        }
         if waiting["priority"] == Priority.URGENT:
             content["priority"] = str(Priority.URGENT)
         if row.state == "to_confirm":
@@ -142,7 +139,7 @@ class Attaching:
         bodies = await store.bodies(tx, [_newest(row) for row, _ in self.to_tell.values()])
         return [
             revisions.later(
-                {**revisions.content_of(bodies[_newest(row)]), **_keys_of(row), **gains},
+                {**revisions.content_of(bodies[_newest(row)]), **_known_keys(row), **gains},
                 notice_id=row.notice_id,
                 revision=row.revision + 1,
                 kind=NoticeKind.STATUS_UPDATE,
@@ -170,7 +167,7 @@ async def attach(
     return already.plus(await attaching.write(tx))
 
 
-def _keys_of(row: Obligation) -> dict[str, int]:
+def _known_keys(row: Obligation) -> dict[str, int]:
     return {name: key for name in KEY_FIELDS if (key := getattr(row, name)) is not None}
 
 

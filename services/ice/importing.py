@@ -1,24 +1,50 @@
 """What an import of findings knows while it runs, and what it says at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from uuid import UUID
 
 from schemas.envelope import Lane
 from schemas.errors import NoticeBusError
 from services.ice.docket.findings import Finding
-from services.ice.revisions import Revision, accept_revisions, record_of
+from services.ice.revisions import KEY_FIELDS, Revision, accept_revisions, record_of
 from services.ledger.records import Record
 from services.ledger.store import Transaction
 
 # A hearing missed this recently goes out on the live lane: somebody can still act on it today.
 LIVE_DAYS = 30
 
+# What the table of aliases calls the keys of `KEY_FIELDS`.
+KEY_KINDS = ("case", "proceeding", "schedule")
+
 
 def lane_by_age(hearing_on: date, now: datetime, *, live_days: int = LIVE_DAYS) -> Lane:
     """Return live for a hearing of the last `live_days`, else backlog."""
     recent = now.date() - timedelta(days=live_days)
     return Lane.LIVE if hearing_on >= recent else Lane.BACKLOG
+
+
+def keys_of(finding: Finding) -> dict[str, int]:
+    """Return the court's keys of a finding by the notice's field names, the first of each kind."""
+    told: dict[str, int] = {}
+    for keys in (finding.keys, *finding.aliases):
+        for name, key in zip(KEY_FIELDS, keys, strict=True):
+            if key:
+                told.setdefault(name, key)
+    return told
+
+
+def aliases_of(
+    finding: Finding, notice_id: UUID, known: Mapping[str, int]
+) -> list[tuple[UUID, str, int]]:
+    """Return the keys of a finding (notice, kind, key) that are others than the known ones."""
+    return [
+        (notice_id, kind, key)
+        for keys in (finding.keys, *finding.aliases)
+        for kind, name, key in zip(KEY_KINDS, KEY_FIELDS, keys, strict=True)
+        if key and key != known.get(name)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ never done.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -18,12 +17,11 @@ import structlog
 from schemas.codes import Treatment
 from schemas.envelope import Lane
 from schemas.errors import NoticeBusError
-from schemas.notice import HearingOutcome
 from services.ice.attaching import attach
 from services.ice.docket.findings import Finding, TakenBack
 from services.ice.importing import LIVE_DAYS, Importing, Opened, Refused
 from services.ice.opening import Opening
-from services.ice.revisions import KEY_FIELDS, record_of
+from services.ice.revisions import record_of
 from services.ice.store import obligations as store
 from services.ice.store.obligations import HearingKey, KnownHearing, Obligation, Question
 from services.ledger.store import Store, Transaction, append
@@ -38,13 +36,6 @@ _WRITERS = 2
 
 # Why a person is asked about a hearing that was never sent and that the docket took back.
 TAKEN_BACK = "TAKEN_BACK"
-
-# A missed hearing alone says less than what the court did because of it.
-_WEIGHTS = {
-    HearingOutcome.MISSED_NO_ORDER: 0,
-    HearingOutcome.ADMIN_CLOSED_FTA: 1,
-    HearingOutcome.IN_ABSENTIA_ORDER: 2,
-}
 
 
 async def open_findings(
@@ -119,16 +110,27 @@ async def _open_batch(
     database: Store, batch: Sequence[Finding | TakenBack], importing: Importing
 ) -> Opened:
     """Write one batch in one transaction."""
-    findings = [item for item in batch if isinstance(item, Finding)]
     taken_back = [item for item in batch if isinstance(item, TakenBack)]
-    hearings = _one_of_each(findings)
-    opened = Opened(already=len(findings) - len(hearings))
+    rounds = _one_of_each_hearing([item for item in batch if isinstance(item, Finding)])
+    opened = Opened()
     async with database.transaction() as tx:
-        if hearings:
+        for hearings in rounds:
             opened = opened.plus(await _meet(tx, hearings, importing))
         if taken_back:
             opened = opened.plus(await _ask_about(tx, taken_back, importing))
     return opened
+
+
+def _one_of_each_hearing(findings: Sequence[Finding]) -> list[dict[HearingKey, Finding]]:
+    """Return findings in rounds with each hearing once; a release has no second one of any."""
+    rounds: list[dict[HearingKey, Finding]] = []
+    for finding in findings:
+        free = next((hearings for hearings in rounds if _key(finding) not in hearings), None)
+        if free is None:
+            rounds.append({_key(finding): finding})
+        else:
+            free[_key(finding)] = finding
+    return rounds
 
 
 async def _meet(
@@ -164,35 +166,6 @@ def _missed_beside(
 
 def _key(item: Finding | TakenBack) -> HearingKey:
     return item.a_number, item.base_city, item.hearing_on
-
-
-def _one_of_each(findings: Sequence[Finding]) -> dict[HearingKey, Finding]:
-    """Return one finding for each hearing: the one that says most of what the court did.
-
-    Court keys that only another one has are put in, so that none is lost.
-    """
-    chosen: dict[HearingKey, Finding] = {}
-    for finding in findings:
-        before = chosen.get(_key(finding))
-        if before is None:
-            chosen[_key(finding)] = finding
-            continue
-        better, other = finding, before
-        if _weight(finding) <= _weight(before):
-            better, other = before, finding
-        lacking = {
-            name: other.content[name]
-            for name in KEY_FIELDS
-            if name in other.content and name not in better.content
-        }
-        chosen[_key(finding)] = (
-            replace(better, content={**better.content, **lacking}) if lacking else better
-        )
-    return chosen
-
-
-def _weight(finding: Finding) -> tuple[bool, int]:
-    return finding.decision is Treatment.SEND, _WEIGHTS[HearingOutcome(finding.content["outcome"])]
 
 
 async def _ask_about(

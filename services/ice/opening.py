@@ -11,7 +11,7 @@ from schemas.codes import Treatment
 from schemas.errors import NoticeBusError
 from services.ice import revisions
 from services.ice.docket.findings import Finding
-from services.ice.importing import Importing, Opened, Refused
+from services.ice.importing import Importing, Opened, Refused, aliases_of, keys_of
 from services.ice.revisions import Revision, record_of
 from services.ice.store import obligations as store
 from services.ice.store.obligations import HearingKey, NewObligation
@@ -25,6 +25,7 @@ class Opening:
     importing: Importing
     rows: dict[HearingKey, NewObligation] = field(default_factory=dict)
     sending: dict[UUID, Revision] = field(default_factory=dict)
+    aliases: list[tuple[UUID, str, int]] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     inserted: set[UUID] = field(default_factory=set)
 
@@ -32,7 +33,10 @@ class Opening:
         """Make the obligation of a finding, or note why its notice would break the schema."""
         importing, notice_id = self.importing, uuid7()
         lane = importing.lane_of(finding.hearing_on)
-        content = revisions.detected(finding.content, at=importing.now, prior_missed=prior_missed)
+        keys = keys_of(finding)
+        content = revisions.detected(
+            {**finding.content, **keys}, at=importing.now, prior_missed=prior_missed
+        )
         try:
             revision = revisions.first(content, notice_id=notice_id, lane=lane)
         except NoticeBusError as error:
@@ -64,6 +68,8 @@ class Opening:
         )
         if at_once:
             self.sending[notice_id] = revision
+        if finding.aliases:
+            self.aliases += aliases_of(finding, notice_id, keys)
 
     async def write(self, tx: Transaction) -> list[HearingKey]:
         """Write what was composed; returns hearings that somebody else opened meanwhile."""
@@ -71,6 +77,9 @@ class Opening:
             return []
         self.inserted = await store.add(tx, list(self.rows.values()))
         rows = self._ours()
+        aliases = [alias for alias in self.aliases if alias[0] in self.inserted]
+        if aliases:
+            await store.add_aliases(tx, aliases)
         records = await self.importing.send(
             tx, "notice.recorded", [self.sending[row.notice_id] for row in rows if row.revision]
         )

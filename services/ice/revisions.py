@@ -126,9 +126,7 @@ def _named(body: bytes) -> RejectedError:
     raise AssertionError("the catalog takes what the model refused")
 
 
-def sending_of(
-    revision: Revision, release: str | None, *, kept_code: str | None = None
-) -> Sending:
+def sending_of(revision: Revision, release: str | None, *, kept_code: str | None = None) -> Sending:
     """Return what an obligation becomes that waited, or was dismissed, and is sent now."""
     notice = revision.notice
     return Sending(

@@ -1,8 +1,8 @@
-"""One part of an agency as a process of its own, as `noticebus run` would start it, for fault tests.
+"""One part of an agency as a process of its own, as `noticebus run` would start it.
 
-`python -m tests.faults.part SETTINGS PARTS [DIE_AT]`: SETTINGS is a JSON file. With DIE_AT the process
-kills itself (SIGKILL) at that point the first time it comes there: `publish`, between the commit
-that numbered messages and XADD; `sign`, after a checkpoint was signed and before its commit.
+`python -m tests.faults.part SETTINGS PARTS [DIE_AT]`: SETTINGS is a JSON file. With DIE_AT the
+process kills itself (SIGKILL) at that point the first time it comes there: `publish`, between the
+commit that numbered messages and XADD; `sign`, after a checkpoint was signed, before its commit.
 """
 
 import asyncio

@@ -27,9 +27,7 @@ async def test_twenty_kills_of_any_process_during_two_thousand_notices(scene: Sc
     drafts = [a_notice(lane=Lane.BACKLOG if n % 3 else Lane.LIVE) for n in range(2_000)]
     scene.start_all()
     names = [f"{agency} {part}" for agency in ("ice", "hhs") for part in PARTS]
-    accepting = asyncio.create_task(
-        accept_slowly(scene, drafts, at_once=20, pause_seconds=0.15)
-    )
+    accepting = asyncio.create_task(accept_slowly(scene, drafts, at_once=20, pause_seconds=0.15))
 
     for _ in range(20):
         name = scene.random.choice(names)

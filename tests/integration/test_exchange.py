@@ -19,9 +19,7 @@ CONTROL = "{hhs.ice.control.0}:out"
 
 
 @pytest.fixture
-async def pair(
-    home: Path, database: Callable[[str], str], redis_url: str
-) -> AsyncIterator[Pair]:
+async def pair(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Pair]:
     async with two_agencies(home, database, redis_url) as pair:
         yield pair
 
@@ -158,8 +156,8 @@ async def test_what_can_never_be_applied_is_refused_and_the_rest_goes_on(pair: P
 async def test_what_fails_alone_is_set_aside_after_its_attempts(pair: Pair) -> None:
     drafts = [a_notice() for _ in range(6)]
     poison = drafts[2]
-    pair.hhs_noted.fail = (
-        lambda message: ValueError("a bug") if message.message_id == poison.message_id else None
+    pair.hhs_noted.fail = lambda message: (
+        ValueError("a bug") if message.message_id == poison.message_id else None
     )
     await accept(pair.ice, *drafts)
 

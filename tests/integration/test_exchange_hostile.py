@@ -23,9 +23,7 @@ CONTROL = "{hhs.ice.control.0}:out"
 
 
 @pytest.fixture
-async def pair(
-    home: Path, database: Callable[[str], str], redis_url: str
-) -> AsyncIterator[Pair]:
+async def pair(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Pair]:
     async with two_agencies(home, database, redis_url) as pair:
         yield pair
 

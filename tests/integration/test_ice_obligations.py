@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -13,7 +14,7 @@ from schemas.codes import Treatment
 from schemas.envelope import Kind, Lane
 from schemas.notice import Notice, ReasonCode
 from services.ice import notices, obligations
-from services.ice.docket.findings import TakenBack
+from services.ice.docket.findings import ConfirmCode, CourtKeys, TakenBack
 from services.ice.obligations import Opened
 from services.ledger.store import Store
 from tests.notices_made import a_finding, by_hand, findings, opened_store, recently
@@ -123,16 +124,42 @@ async def test_two_imports_at_once_open_each_hearing_once(ice: Store) -> None:
     assert len(await bodies(ice)) == 300
 
 
-async def test_findings_of_one_hearing_are_one_notice_that_says_most(ice: Store) -> None:
+async def test_two_findings_of_one_hearing_are_one_notice(ice: Store) -> None:
     adjourned = a_finding(1, decision=Treatment.CONFIRM)
-    ordered = a_finding(1, eoir_schedule_key=None, eoir_case_key=1_000_777)
 
-    opened = await open_all(ice, [adjourned, ordered])
+    opened = await open_all(ice, [adjourned, a_finding(1)])
 
     [body] = await bodies(ice)
-    assert opened == Opened(recorded=1, already=1)
+    assert opened == Opened(to_confirm=1, already=1, sent_after_all=1)
     assert body["outcome"] == "IN_ABSENTIA_ORDER"
-    assert (body["eoir_case_key"], body["eoir_schedule_key"]) == (1_000_777, 3_000_001)
+
+
+async def test_keys_of_other_rows_are_aliases_and_fill_what_is_missing(ice: Store) -> None:
+    others = (CourtKeys(1_000_777, 2_000_001, 3_000_777),)
+    finding = a_finding(1, eoir_schedule_key=None, aliases=others)
+
+    opened = await open_all(ice, [finding])
+    again = await open_all(ice, [finding])
+
+    [item] = await notices.listed(ice)
+    [body] = await bodies(ice)
+    detail = await notices.shown(ice, item.notice_id, actor="tester")
+    assert (opened, again) == (Opened(recorded=1), Opened(already=1))
+    assert (body["eoir_case_key"], body["eoir_schedule_key"]) == (1_000_001, 3_000_777)
+    assert detail.aliases == [("case", 1_000_777)]
+
+
+async def test_who_sends_in_spite_of_a_move_is_not_asked_about_it_again(ice: Store) -> None:
+    moved = a_finding(1, decision=Treatment.CONFIRM)
+    moved = replace(moved, confirm_code=ConfirmCode.VENUE_CHANGED)
+    await open_all(ice, [moved])
+    [item] = await notices.listed(ice)
+    await notices.confirm(ice, item.notice_id, actor="officer")
+
+    same = await open_all(ice, [taken_back(code=ReasonCode.VENUE_CHANGED)])
+    other = await open_all(ice, [taken_back(code=ReasonCode.NOTICE_DEFECT)])
+
+    assert (same, other) == (Opened(), Opened(withdrawals=1))
 
 
 async def test_another_release_attaches_its_keys_as_aliases_and_tells_nobody(ice: Store) -> None:

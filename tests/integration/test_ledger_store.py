@@ -207,14 +207,74 @@ async def test_store_goes_on_after_the_server_was_restarted(own_postgres: Postgr
         # Several connections in the pool, all of which the restart ends.
         await asyncio.gather(*(keep(store, some_records(5)) for _ in range(6)))
         own_postgres.kill()
-        with pytest.raises(UnavailableError):
-            await asyncio.wait_for(keep(store, some_records(1)), 20)
+        for _ in range(7):
+            with pytest.raises(UnavailableError) as caught:
+                await asyncio.wait_for(keep(store, some_records(1)), 5)
+            assert caught.value.code == "NB-5001"
         own_postgres.start()
 
-        async with asyncio.timeout(20):
-            ids = await keep(store, some_records(5))
+        ids = await asyncio.gather(*(keep(store, some_records(5)) for _ in range(6)))
 
-    assert len(ids) == 5
+    assert [len(each) for each in ids] == [5] * 6
+
+
+async def test_transactions_beyond_the_limit_wait_their_turn(database: Database) -> None:
+    url = database("ice")
+    most = 0
+
+    async def work(store: Store) -> None:
+        nonlocal most
+        async with store.transaction() as tx:
+            cursor = await tx.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            )
+            (row,) = await cursor.fetchall()
+            most = max(most, row[0])
+
+    async with await Store.open(url, pool_max=2) as store:
+        await asyncio.gather(*(work(store) for _ in range(20)))
+
+    assert most == 2
+
+
+async def test_wait_for_a_connection_ends(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ledger.store.connection.SLOT_WAIT_SECONDS", 0.05)
+    async with await Store.open(database("ice"), pool_max=1) as store:
+        async with store.transaction():
+            with pytest.raises(UnavailableError, match="in use"):
+                await keep(store, some_records(1))
+        assert await keep(store, some_records(1))
+
+
+async def test_connection_of_a_cancelled_transaction_is_not_given_out_again(
+    database: Database,
+) -> None:
+    async with await Store.open(database("ice"), pool_max=1) as store:
+
+        async def wait_long() -> None:
+            async with store.transaction() as tx:
+                await append(tx, some_records(1))
+                await tx.execute("SELECT pg_sleep(30)")
+
+        task = asyncio.create_task(wait_long())
+        while not task.done():
+            async with store.session() as session, session.transaction() as tx:
+                cursor = await tx.execute(
+                    "SELECT FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND wait_event = 'PgSleep'"
+                )
+                if await cursor.fetchall():
+                    task.cancel()
+                    await asyncio.wait([task])
+        assert task.cancelled()
+
+        assert await keep(store, some_records(1))
+
+        async with store.transaction() as tx:
+            cursor = await tx.execute("SELECT count(*) FROM record")
+            assert await cursor.fetchall() == [(1,)]
 
 
 async def test_listener_hears_what_was_committed_and_begins_with_every_channel(

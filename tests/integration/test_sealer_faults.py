@@ -1,4 +1,4 @@
-"""The sealer when it is stopped in the middle: no fork, no gap, nothing lost, nothing signed twice."""
+"""The sealer when it is stopped in the middle: no fork, no gap, and nothing lost."""
 
 import asyncio
 import random

@@ -200,9 +200,7 @@ async def count_unauthenticated(
     )
 
 
-async def ended_minutes(
-    tx: Transaction, now: datetime
-) -> list[tuple[str, str, datetime, int]]:
+async def ended_minutes(tx: Transaction, now: datetime) -> list[tuple[str, str, datetime, int]]:
     """Return (stream, cause, minute, arrivals) of minutes that ended, marking them as recorded."""
     cursor = await tx.execute(
         "UPDATE unauthenticated SET recorded_at = %s"

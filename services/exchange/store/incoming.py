@@ -63,9 +63,7 @@ async def known(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, Known]:
         [list(messages)],
     )
     return {
-        row[0]: Known(
-            envelope_hash=row[1], state=row[2], record_id=row[3], answered_by=row[4]
-        )
+        row[0]: Known(envelope_hash=row[1], state=row[2], record_id=row[3], answered_by=row[4])
         for row in await cursor.fetchall()
     }
 

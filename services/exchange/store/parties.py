@@ -24,9 +24,7 @@ async def all_parties(tx: Transaction) -> list[PartyRow]:
         " ORDER BY agency, (status = 'current') DESC, trusted_at DESC"
     )
     return [
-        PartyRow(
-            agency=row[0], fingerprint=row[1], party=row[2], status=row[3], trusted_at=row[4]
-        )
+        PartyRow(agency=row[0], fingerprint=row[1], party=row[2], status=row[3], trusted_at=row[4])
         for row in await cursor.fetchall()
     ]
 

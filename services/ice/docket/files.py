@@ -155,7 +155,9 @@ def _rows(tail: bytes, chunk: bytes, before: int, breaks: _Breaks) -> int:
     # The tail gives the patterns what they look back at; it was counted with its own chunk.
     seen, start = tail + chunk, len(tail)
     marks = [(found.start(), 1) for found in _EMPTY.finditer(seen) if found.end() > start]
-    marks += [(found.start(), -1) for found in _LONE_RETURN.finditer(seen) if found.start() >= start]
+    marks += [
+        (found.start(), -1) for found in _LONE_RETURN.finditer(seen) if found.start() >= start
+    ]
     if tail[-1:] == b"\r" and not chunk.startswith(b"\n"):
         marks.append((start - 1, -1))
     rows, at = 0, start

@@ -8,7 +8,6 @@ missed hearing in scope rests on is only looked at for its shape: an adult's bad
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -138,7 +137,13 @@ class Docket:
         queries.add_known(
             self._tables,
             (
-                (number, child, hearing.base_city, hearing.hearing_on)
+                (
+                    number,
+                    child,
+                    hearing.base_city,
+                    hearing.hearing_on,
+                    hearing.eoir_proceeding_key,
+                )
                 for number, (child, hearing) in enumerate(zip(children, standing, strict=True))
                 if child
             ),
@@ -190,9 +195,9 @@ class Docket:
             done += self.rows[table.name]
             tick(0.0, table, done)
             column = queries.key_of(table)
-            self.rejects.update(
-                self._tables.faults(table.name, table.file, seen, column=column)
-            )
+            name = queries.name_of(table)
+            self.rejects.update(self._tables.faults(name, table.file, seen, column=column))
+        queries.link(self._tables)
         self.rejects.update(queries.unmatched(self._tables, self._crosswalk, self._looks))
 
 
@@ -246,18 +251,32 @@ def _taken_back(hearing: Known, code: ReasonCode) -> TakenBack:
 
 def _reason(sightings: Sequence[Sighting], hearing: Known) -> ReasonCode | None:
     """Return why a known hearing is taken back, or None where it stands or nothing is said."""
-    decisions: list[Decision] = []
+    ordered = hearing.outcome != HearingOutcome.MISSED_NO_ORDER
+    missed: list[Decision] = []
+    reasons: list[ReasonCode] = []
     for sighting in sightings:
-        with suppress(RowFault):
-            decisions.append(decide(sighting.codes))
-            continue
-        # What cannot be read takes nothing back.
-        return None
-    missed = [decision for decision in decisions if decision.treatment is not Treatment.NONE]
+        try:
+            decision = decide(sighting.codes)
+        except RowFault:
+            # What cannot be read takes nothing back.
+            return None
+        if decision.treatment is Treatment.NONE:
+            if sighting.is_order and hearing.eoir_proceeding_key not in (
+                None,
+                sighting.proceeding_key,
+            ):
+                # Another proceeding that ended that day says nothing of the one that was known.
+                continue
+            reason = takes_back(sighting.codes, hearing.outcome)
+            reasons += [] if reason is None else [reason]
+        elif sighting.hearing_on is None:
+            return None
+        elif sighting.hearing_on == hearing.hearing_on:
+            missed.append(decision)
+        elif ordered:
+            reasons.append(ReasonCode.WRONG_HEARING)
     if missed:
         moved = all(decision.confirm is ConfirmCode.VENUE_CHANGED for decision in missed)
-        ordered = hearing.outcome != HearingOutcome.MISSED_NO_ORDER
         sent = hearing.state == "recorded"
         return ReasonCode.VENUE_CHANGED if moved and ordered and sent else None
-    reasons = [takes_back(sighting.codes, hearing.outcome) for sighting in sightings]
-    return next((reason for reason in reasons if reason is not None), None)
+    return next(iter(reasons), None)

@@ -108,12 +108,13 @@ class Tables:
         key: str,
         columns: str,
         keep: str,
+        faults: str,
         tick: Callable[[float], None] | None = None,
     ) -> None:
-        """Make table `name` of the rows of a file that have a fault or fulfil `keep`.
+        """Make table `name` of the rows of a file that fulfil `keep`, or are broken and `faults`.
 
-        `columns` and `keep` are SQL over the file's headings, `case_key` (read from heading `key`)
-        and `line`, which is the loader's row number. Raises `RejectedError` NB-1011 for unknown
+        `columns`, `keep` and `faults` are SQL over the file's headings, `case_key` (read from
+        heading `key`), `fault` (its code or NULL) and `line`, which is the loader's row number. Raises `RejectedError` NB-1011 for unknown
         headings, NB-1040 when the file cannot be read, `UnavailableError` NB-1041 when memory or
         disk run out.
         """
@@ -134,7 +135,7 @@ class Tables:
         )
         self.execute(
             f"CREATE TABLE {name} AS SELECT line, fault, case_key, {columns}"  # noqa: S608
-            f" FROM ({numbered}) WHERE fault IS NOT NULL OR ({keep})",
+            f" FROM ({numbered}) WHERE CASE WHEN fault IS NULL THEN {keep} ELSE {faults} END",
             file=table.file,
             tick=tick,
         )

@@ -115,7 +115,9 @@ async def _confirm(
     if row.confirm == "send":
         lane = lane_by_age(row.hearing_on, now)
         revision = revisions.first(content, notice_id=notice_id, lane=lane)
-        await store.send_waiting(tx, [sending_of(revision, row.release, kept_code=row.confirm_code)])
+        await store.send_waiting(
+            tx, [sending_of(revision, row.release, kept_code=row.confirm_code)]
+        )
         decision, action, code = "sent", "notice.confirmed", row.confirm_code
     else:
         code = _withdrawal_reason(reason or row.confirm_code)
@@ -129,9 +131,7 @@ async def _confirm(
             supersedes=row.message_id,
             lane=Lane(row.lane),
         )
-        await store.set_state(
-            tx, notice_id, state="withdrawn", revision=row.revision + 1
-        )
+        await store.set_state(tx, notice_id, state="withdrawn", revision=row.revision + 1)
         decision, action = "withdrawn", "notice.withdrawn"
     [commitment] = await accept_revisions(tx, [revision], now)
     record = record_of(
@@ -163,8 +163,6 @@ async def _dismiss(
     if row.state == "dismissed":
         return await _decided(tx, row, "dismissed", already=True)
     if row.confirm is None:
-        if row.state == "recorded" and row.kept_codes:
-            return await _decided(tx, row, "kept", already=True)
         raise ConflictError("NB-1077", notice_id=notice_id, state=row.state)
     never_sent = row.confirm == "send"
     decision = "dismissed" if never_sent else "kept"

@@ -24,15 +24,15 @@ from psycopg import (
     sql,
 )
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
 
 from schemas.errors import RejectedError, UnavailableError
 
 Transaction: TypeAlias = AsyncConnection[TupleRow]
 
 CONNECT_SECONDS = 5
-POOL_WAIT_SECONDS = 5.0
+SLOT_WAIT_SECONDS = 10.0
 TRANSACTION_SECONDS = 60.0
 HEARTBEAT_SECONDS = 30.0
 REASON_CHARACTERS_MAX = 200
@@ -150,34 +150,36 @@ class Session:
 
 
 class Store:
-    """One agency's database. `open` it once for each process, and `close` it."""
+    """One agency's database. `open` it once for each process, and `close` it.
 
-    def __init__(self, settings: dict[str, Any], pool: AsyncConnectionPool[Transaction]) -> None:
+    Keeps the connections that were in use and gives them out again. A pool that connects in the
+    background would make callers wait after an outage and forget its reason; here the caller
+    connects, fails at once and knows why, and the first one after the outage is served.
+    """
+
+    def __init__(self, settings: dict[str, Any], *, pool_max: int) -> None:
         self._settings = settings
-        self._pool = pool
+        self._pool_max = pool_max
+        self._slots = asyncio.Semaphore(pool_max)
+        self._idle: list[Transaction] = []
+        self._closed = False
 
     @classmethod
     async def open(cls, url: str, *, pool_max: int = 8) -> Self:
-        """Connect to the database at `url`. Raises `UnavailableError` when it does not answer."""
-        settings = connection_settings(url)
+        """Connect to the database at `url`; at most `pool_max` transactions run side by side.
+
+        Raises `UnavailableError` when it does not answer, `RejectedError` for what is no address.
+        """
+        store = cls(connection_settings(url), pool_max=pool_max)
         with border():
-            # The pool would try again for a while and then forget the reason; this tells it.
-            await (await AsyncConnection.connect(**settings)).close()
-            pool = AsyncConnectionPool(
-                kwargs=settings,
-                min_size=0,
-                max_size=pool_max,
-                open=False,
-                check=_check,
-                timeout=POOL_WAIT_SECONDS,
-                reconnect_timeout=POOL_WAIT_SECONDS,
-            )
-            await pool.open()
-        return cls(settings, pool)
+            store._idle.append(await store._connect())
+        return store
 
     async def close(self) -> None:
-        """Close all pooled connections."""
-        await self._pool.close()
+        """Close all idle connections; those in use close when they are given back."""
+        self._closed = True
+        while self._idle:
+            await self._idle.pop().close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -195,16 +197,49 @@ class Store:
         happened while committing, the outcome is unknown.
         """
         with border():
-            async with self._pool.connection() as connection:
+            async with self._borrow() as connection:
                 with _deadline(connection, seconds):
                     async with connection.transaction():
                         yield connection
 
     @asynccontextmanager
+    async def _borrow(self) -> AsyncIterator[Transaction]:
+        """Give out a connection that was alive a moment ago, a new one if there is none."""
+        try:
+            async with asyncio.timeout(SLOT_WAIT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            reason = f"all {self._pool_max} connections are in use"
+            raise UnavailableError("NB-5001", reason=reason) from None
+        try:
+            connection = await self._idle_one() or await self._connect()
+            try:
+                yield connection
+            finally:
+                if self._closed or not _is_idle(connection):
+                    await connection.close()
+                else:
+                    self._idle.append(connection)
+        finally:
+            self._slots.release()
+
+    async def _idle_one(self) -> Transaction | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if _is_idle(connection):
+                return connection
+            await connection.close()
+        return None
+
+    async def _connect(self) -> Transaction:
+        # Transactions are begun by name, so that none is left open by a statement on the side.
+        return await AsyncConnection.connect(**self._settings, autocommit=True)
+
+    @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """Open a connection of one's own; its locks and LISTENs end with it."""
         with border():
-            connection = await AsyncConnection.connect(**self._settings, autocommit=True)
+            connection = await self._connect()
         try:
             yield Session(connection)
         finally:
@@ -253,13 +288,14 @@ def _cut(connection: Transaction) -> None:
         peer.shutdown(socket.SHUT_RDWR)
 
 
-async def _check(connection: Transaction) -> None:
-    """Refuse a pooled connection that the server has ended; costs a statement only if in doubt."""
+def _is_idle(connection: Transaction) -> bool:
+    """Tell whether a connection is outside a transaction, and the server has not ended it."""
+    if connection.closed or connection.info.transaction_status != TransactionStatus.IDLE:
+        return False
+    # An idle connection has nothing to say, except that it ends.
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    # An idle connection has nothing to say, except that it ends.
-    if poll.poll(0):
-        await AsyncConnectionPool.check_connection(connection)
+    return not poll.poll(0)
 
 
 def _reason(error: Exception) -> str:

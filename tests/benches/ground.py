@@ -1,0 +1,152 @@
+"""The ground a bench stands on: servers, processes, and what they are."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from services.embedded import attach
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("faststream", "redis", "hiredis", "psycopg", "cryptography", "pydantic", "duckdb")
+START_SECONDS = 60.0
+
+
+def environment(folder: Path) -> dict[str, Any]:
+    """Return versions, cores, and how long this disk takes to make 4 KiB durable."""
+    return {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "fdatasync_ms": _fdatasync_ms(folder),
+    }
+
+
+def _fdatasync_ms(folder: Path, times: int = 300) -> dict[str, float]:
+    took = []
+    with (folder / "fsync").open("wb") as file:
+        for _ in range(times):
+            file.write(os.urandom(4096))
+            file.flush()
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - began) * 1000)
+    return quantiles(took)
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Return p50, p95, p99 and the maximum, rounded to three digits."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    named = {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98], "max": max(values)}
+    return {name: round(value, 3) for name, value in named.items()}
+
+
+@dataclass
+class Ground:
+    """A home with embedded servers, and the agencies' processes in it."""
+
+    home: Path
+    urls: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def command(self, line: str, *, allowed: Sequence[int] = (0,)) -> str:
+        """Run one command of `noticebus`; returns its standard output."""
+        done = subprocess.run(
+            [*NOTICEBUS, "--home", str(self.home), *line.split()],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode not in allowed:
+            raise RuntimeError(f"`noticebus {line}` ended with {done.returncode}")
+        return done.stdout.decode()
+
+    def start(self, agency: str) -> None:
+        """Start an agency's process and wait until it says that it is ready."""
+        from urllib.error import URLError
+        from urllib.request import urlopen
+
+        port = {"ice": 18081, "hhs": 18082}[agency]
+        with (self.home / f"{agency}.log").open("ab") as log:
+            self.processes[agency] = subprocess.Popen(
+                [*NOTICEBUS, "--home", str(self.home), "run", agency],
+                cwd=ROOT,
+                env=dict(os.environ, NOTICEBUS_HTTP_PORT=str(port), NOTICEBUS_LOG="WARNING"),
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
+                    return
+            except (URLError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def memory_mb(self) -> dict[str, float]:
+        """Return each process' peak resident memory in megabytes."""
+        return {name: peak_mb(process.pid) for name, process in self.processes.items()}
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return each process' processor time, and that of the servers, in seconds."""
+        spent = {}
+        for process in psutil.process_iter(["name", "cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if str(self.home) in line or process.info["name"] in {"postgres", "valkey-server"}:
+                times = process.cpu_times()
+                name = process.info["name"]
+                spent[name] = round(spent.get(name, 0.0) + times.user + times.system, 2)
+        return spent
+
+    def stop(self) -> None:
+        """End the agencies' processes."""
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(30)
+        self.processes.clear()
+
+
+def peak_mb(pid: int) -> float:
+    """Return the peak resident memory of a living process in megabytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
+
+
+NOTICEBUS = [sys.executable, "-c", "import sys; from services.cli import main; sys.exit(main())"]
+
+
+@contextmanager
+def ground(home: Path) -> Iterator[Ground]:
+    """Start durable servers in `home` and introduce both agencies to each other."""
+    home.mkdir(parents=True, exist_ok=True)
+    with attach(home) as servers:
+        made = Ground(home, {"redis": servers.redis_url, **servers.database_urls})
+        try:
+            for agency in ("ice", "hhs"):
+                made.command(f"--agency {agency} keys generate")
+            for agency, peer in (("ice", "hhs"), ("hhs", "ice")):
+                file = home / f"{agency}-party.json"
+                made.command(f"--agency {agency} --yes party export {file}")
+                listed = json.loads(made.command(f"--agency {agency} party list -o json"))
+                own = next(p for p in listed["items"] if p["agency"] == agency)
+                trusted = own["fingerprint"]
+                made.command(f"--agency {peer} party trust {file} --fingerprint {trusted}")
+            yield made
+        finally:
+            made.stop()
