@@ -195,7 +195,7 @@ def _person(demo: Demo) -> None:
     demo.step("A person at HHS takes the next notice and closes it; ICE hears of both.")
     taken = demo.read("--agency hhs --as clerk-1 queue take")
     notice_id = taken["notice_id"]
-    demo.run(f"--agency hhs --as clerk-1 queue outcome {notice_id} CONTACT_MADE_SAFE")
+    demo.run(f"--agency hhs --as clerk-1 queue outcome {notice_id} SAFE_AT_ADDRESS")
     demo.until(
         "the outcome at ICE",
         lambda: demo.read(f"--agency ice notice show {notice_id}")["state"] == "closed",

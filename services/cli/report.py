@@ -70,11 +70,11 @@ def moment(text: str | None) -> datetime | None:
     """
     if text is None:
         return None
-    if text[:-1].isdigit() and text[-1:] in UNITS:
-        return datetime.now(UTC) - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
     try:
+        if text[:-1].isdecimal() and text[-1:] in UNITS:
+            return datetime.now(UTC) - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
         said = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise RejectedError(
             "NB-7005",
             value=text,

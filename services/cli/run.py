@@ -32,11 +32,11 @@ def run(
     parts = _parts(session, only)
     with session.attached(bus=True, process=",".join(parts)) as settings:
         if agency == "ice":
-            from services.ice import process
+            from services.ice.process import main
         else:
-            from services.hhs import process
+            from services.hhs.process import main
         with _runner() as runner:
-            runner.run(process.main(settings, parts))
+            runner.run(main(settings, parts))
 
 
 def _parts(session: Session, only: str | None) -> tuple[str, ...]:

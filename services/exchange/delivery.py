@@ -6,7 +6,7 @@ goes on; an outage of the store raises `UnavailableError`, and then nothing was 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.catalog import parse_body
@@ -18,6 +18,19 @@ from services.exchange.agency import Agency
 from services.exchange.control import Control
 from services.exchange.intake import Arrived, Intake, Opened
 from services.exchange.store import incoming
+
+# A transaction's worth of messages; the receipts of as many fit into one control message.
+CHUNK = 430
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A chunk of entries after every check that needs no lock; `contents` by entry id."""
+
+    arrived: Sequence[Arrived]
+    contents: Mapping[str, Opened]
+    unauthentic: Sequence[tuple[Entry, RejectedError]]
+    refused: Sequence[tuple[Arrived, RejectedError]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +58,58 @@ class Delivery:
         return await aside.note_failure(self.agency, entry, error)
 
     async def _take(self, entries: Sequence[Entry], *, redriven: bool) -> None:
-        arrived, refused = await asyncio.to_thread(self._authenticate, entries, redriven)
-        if any(error.code == aside.UNKNOWN_KEY for _, error in refused):
+        """Take entries in chunks: while one is being committed, the next is checked and opened."""
+        chunks = [entries[at : at + CHUNK] for at in range(0, len(entries), CHUNK)]
+        ahead = asyncio.create_task(self._prepare(chunks[0], redriven=redriven))
+        try:
+            for chunk in [*chunks[1:], None]:
+                prepared = await ahead
+                if chunk is not None:
+                    ahead = asyncio.create_task(self._prepare(chunk, redriven=redriven))
+                await self._finish(prepared)
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _prepare(self, entries: Sequence[Entry], *, redriven: bool) -> Prepared:
+        """Check entries and open what is new; nothing is written."""
+        arrived, unauthentic = await asyncio.to_thread(self._authenticate, entries, redriven)
+        if any(error.code == aside.UNKNOWN_KEY for _, error in unauthentic):
             # A key that we do not know may be one that was trusted a moment ago.
             await self.agency.reload()
-            arrived, refused = await asyncio.to_thread(self._authenticate, entries, redriven)
-        await aside.set_aside_unauthenticated(self.agency, refused)
-        for generation in sorted({a.envelope.attributes.generation for a in arrived}):
-            await self._take_authentic(
-                [a for a in arrived if a.envelope.attributes.generation == generation]
-            )
+            arrived, unauthentic = await asyncio.to_thread(self._authenticate, entries, redriven)
+        data = [a for a in arrived if a.envelope.attributes.lane is not Lane.CONTROL]
+        opened: list[Opened] = []
+        refused: list[tuple[Arrived, RejectedError]] = []
+        if data:
+            async with self.agency.store.transaction() as tx:
+                known = await incoming.known(tx, [a.envelope.attributes.id for a in data])
+            fresh = [a for a in data if a.is_new(known.get(a.envelope.attributes.id))]
+            opened, refused = await asyncio.to_thread(self._open, fresh)
+        wrong = {message.entry.entry_id for message, _ in refused}
+        return Prepared(
+            arrived=[a for a in arrived if a.entry.entry_id not in wrong],
+            contents={message.arrived.entry.entry_id: message for message in opened},
+            unauthentic=unauthentic,
+            refused=refused,
+        )
+
+    async def _finish(self, prepared: Prepared) -> None:
+        """Make durable what was prepared: taken, refused or set aside."""
+        await aside.set_aside_unauthenticated(self.agency, prepared.unauthentic)
+        for message, error in prepared.refused:
+            await aside.refuse(self.agency, message, error)
+
+        async def commit(some: Sequence[Arrived]) -> None:
+            await self.intake.commit(some, prepared.contents)
+
+        for generation in sorted({a.envelope.attributes.generation for a in prepared.arrived}):
+            group = [a for a in prepared.arrived if a.envelope.attributes.generation == generation]
+            if group[0].envelope.attributes.lane is Lane.CONTROL:
+                for message in group:
+                    await self._each_or_aside([message], self.control.take)
+            else:
+                await self._each_or_aside(group, commit)
 
     def _authenticate(
         self,
@@ -73,27 +128,6 @@ class Delivery:
             else:
                 arrived.append(Arrived(entry=entry, envelope=envelope, redriven=redriven))
         return arrived, refused
-
-    async def _take_authentic(self, arrived: Sequence[Arrived]) -> None:
-        if arrived[0].envelope.attributes.lane is Lane.CONTROL:
-            for message in arrived:
-                await self._each_or_aside([message], self.control.take)
-            return
-        async with self.agency.store.transaction() as tx:
-            known = await incoming.known(tx, [a.envelope.attributes.id for a in arrived])
-        fresh = [a for a in arrived if a.is_new(known.get(a.envelope.attributes.id))]
-        opened, refused = await asyncio.to_thread(self._open, fresh)
-        for message, error in refused:
-            await aside.refuse(self.agency, message, error)
-        contents = {message.arrived.entry.entry_id: message for message in opened}
-        wrong = {message.entry.entry_id for message, _ in refused}
-        rest = [a for a in arrived if a.entry.entry_id not in wrong]
-
-        async def commit(some: Sequence[Arrived]) -> None:
-            await self.intake.commit(some, contents)
-
-        if rest:
-            await self._each_or_aside(rest, commit)
 
     def _open(
         self, arrived: Sequence[Arrived]

@@ -39,6 +39,7 @@ class Relay:
     stream: str
     publisher: Publisher
     healthy: bool = False
+    _publishing: asyncio.Task[None] | None = None
 
     async def run(self, stop: asyncio.Event, wake: asyncio.Event) -> None:
         """Publish until `stop`; an outage of store or bus is waited out, and loses nothing."""
@@ -57,24 +58,40 @@ class Relay:
                 continue
             if not worked:
                 await _wait(stop, wake, settings.poll_seconds)
+        # What fails now is found in the store by the next run.
+        if self._publishing is not None:
+            await asyncio.gather(self._publishing, return_exceptions=True)
 
     async def step(self) -> bool:
-        """Publish one batch: what is asked for again, then what a crash left, then what is new."""
-        store = self.agency.store
-        async with store.transaction() as tx:
-            head = next(h for h in await outgoing.heads(tx) if h.stream == self.stream)
-            again = await outgoing.asked_again(tx, head, _BATCH)
-            left = [] if again else await outgoing.unpublished(tx, head, _BATCH)
+        """Do one batch: what is asked for again, what a crash left, or what is new.
+
+        While one batch is on its way to the bus, the next is numbered and signed; batches reach the
+        bus one after the other.
+        """
+        async with self.agency.store.transaction() as tx:
+            work = await outgoing.work(tx, self.stream)
+            again = await outgoing.asked_again(tx, work.head, _BATCH) if work.again else []
         if again:
-            await self._publish(head, again, again=True)
+            await self._settle()
+            await self._publish(work.head, again, again=True)
             return True
-        if left:
-            await self._publish(head, left)
+        if work.left and self._publishing is None:
+            async with self.agency.store.transaction() as tx:
+                left = await outgoing.unpublished(tx, work.head, _BATCH)
+            await self._publish(work.head, left)
             return True
-        numbered = await self._number()
+        numbered = await self._number() if work.waiting else []
+        flying = self._publishing is not None
+        await self._settle()
         if numbered:
-            await self._publish(head, numbered)
-        return bool(numbered)
+            self._publishing = asyncio.create_task(self._publish(work.head, numbered))
+        return bool(numbered) or flying
+
+    async def _settle(self) -> None:
+        """Wait until the batch on its way has reached the bus; raises what stopped it."""
+        publishing, self._publishing = self._publishing, None
+        if publishing is not None:
+            await publishing
 
     async def _number(self) -> list[Numbered]:
         """Give waiting messages their sequence; they are durable, with their bytes, on return."""

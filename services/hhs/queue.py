@@ -24,7 +24,9 @@ from schemas.errors import ConflictError, NotFoundError, NoticeBusError, Rejecte
 from schemas.fields import Body
 from schemas.notice import Priority, mask_a_number
 from schemas.reply import Acknowledgement, Outcome, OutcomeCode
+from services.exchange.agency import Agency
 from services.exchange.outbox import Draft, accept
+from services.exchange.trace import Trace, trace
 from services.hhs import clocks, store
 from services.hhs.store import CaseEvent, CaseFile
 from services.ledger.records import Record, make_record
@@ -232,6 +234,18 @@ def coarse(code: str) -> OutcomeCode:
         return OutcomeCode(code)
     known = ", ".join([*codes.detailed_outcomes(), *codes.outcomes()])
     raise RejectedError("NB-8014", known=known)
+
+
+async def traced(agency: Agency, notice_id: UUID) -> Trace:
+    """Return every step of a notice on this side, each verified.
+
+    Raises `NotFoundError` NB-8010.
+    """
+    async with agency.store.transaction() as tx:
+        case = await store.read_case(tx, notice_id)
+    if case is None:
+        raise NotFoundError("NB-8010", notice_id=notice_id)
+    return await trace(agency, notice_id)
 
 
 async def resolve(database: Store, text: str) -> UUID:

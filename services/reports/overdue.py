@@ -1,8 +1,8 @@
 """What is late, on either side, by the clocks of the policy.
 
 A clock runs whatever the reason for a wait: a dead letter, an outage, nobody there. The stages
-of a notice at ICE are confirmation, receipt, acknowledgement and outcome; at HHS a case is late when
-nobody took it in time, or took it and said nothing of its outcome.
+of a notice at ICE are confirmation, receipt, acknowledgement and outcome; at HHS a case is late
+when nobody took it in time, or somebody did and said nothing of its outcome.
 """
 
 from collections.abc import Iterator, Sequence

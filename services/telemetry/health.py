@@ -12,7 +12,7 @@ import inspect
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -20,7 +20,6 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from schemas.errors import NoticeBusError, UnavailableError
-from services.settings import HttpSettings
 from services.telemetry.metrics import REGISTRY
 
 PROBE_SECONDS = 3.0
@@ -33,6 +32,20 @@ class Probe:
 
     ok: bool
     detail: str
+
+
+class Listening(Protocol):
+    """Where to listen: `services.settings.HttpSettings` says so."""
+
+    @property
+    def host(self) -> str:
+        """The address of this machine to listen on."""
+        ...
+
+    @property
+    def port(self) -> int | None:
+        """The port; None means not at all."""
+        ...
 
 
 ProbeCall = Callable[[], Probe | Awaitable[Probe]]
@@ -107,7 +120,7 @@ class HealthServer:
 
     def __init__(
         self,
-        http: HttpSettings,
+        http: Listening,
         probes: Mapping[str, ProbeCall],
         *,
         refreshes: Sequence[Refresh] = (),

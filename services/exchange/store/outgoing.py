@@ -131,6 +131,47 @@ async def streams_by_lane(tx: Transaction) -> Mapping[str, Sequence[str]]:
     return lanes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What there is to do for a stream: sent once more, left by a crash, not numbered yet."""
+
+    head: StreamHead
+    again: bool
+    left: bool
+    waiting: bool
+
+
+# One look at everything a relay may have to do.
+_WORK = """
+SELECT stream, lane, partition, generation, next_sequence, published,
+       EXISTS (SELECT FROM republish AS r
+               WHERE r.stream = o.stream AND r.generation = o.generation),
+       next_sequence > published + 1,
+       EXISTS (SELECT FROM outbox AS w WHERE w.stream = o.stream)
+FROM stream_out AS o WHERE stream = %s
+"""
+
+
+async def work(tx: Transaction, stream: str) -> Work:
+    """Return where a stream stands and what there is to do for it."""
+    cursor = await tx.execute(_WORK, [stream])
+    row = await cursor.fetchone()
+    assert row is not None, stream
+    return Work(
+        head=StreamHead(
+            stream=row[0],
+            lane=row[1],
+            partition=row[2],
+            generation=row[3],
+            next_sequence=row[4],
+            published=row[5],
+        ),
+        again=row[6],
+        left=row[7],
+        waiting=row[8],
+    )
+
+
 async def lock_head(tx: Transaction, stream: str) -> StreamHead:
     """Return a stream's row, held until the transaction ends: one numbering at a time."""
     cursor = await tx.execute(

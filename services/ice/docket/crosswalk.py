@@ -125,9 +125,7 @@ class Crosswalk:
             fields = self._fields(raw)
             case, number, scope = (fields[place].strip() for place in places)
             case_key = _key(case)
-            if scope not in ("Y", "N"):
-                raise RowFault("NB-1032", "uac")
-            uac = scope == "Y"
+            uac = _in_scope(scope)
             a_number = int(normalise_a_number(number)[1:])
         except (RowFault, RejectedError) as fault:
             self.rejects.append(Reject(CROSSWALK.file, line, fault.code, "IDNCASE"))
@@ -162,3 +160,9 @@ def _key(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < (key := int(text)) <= KEY_MAX:
         return key
     raise RowFault("NB-1014", "IDNCASE")
+
+
+def _in_scope(text: str) -> bool:
+    if text not in ("Y", "N"):
+        raise RowFault("NB-1032", "uac")
+    return text == "Y"

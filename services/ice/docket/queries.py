@@ -158,7 +158,7 @@ def _loading(table: Table) -> _Loading:
                 " coalesce(said(UPDATED_STATE), said(ALIEN_STATE)) AS state,"
                 " coalesce(said(UPDATED_ZIPCODE), said(ALIEN_ZIPCODE)) AS zip,"
                 " coalesce(said(E_28_DATE), said(ATTY_NBR)) IS NOT NULL AS counsel",
-                f"{_IN_SCOPE} OR {priority} OR case_key IN (SELECT case_key FROM flagged)",
+                " OR ".join((_IN_SCOPE, priority, "case_key IN (SELECT case_key FROM flagged)")),
             )
         case LEADS.name:
             return _Loading(
@@ -230,7 +230,6 @@ def load(
 
 def make_empty(tables: Tables, table: Table) -> None:
     """Stand in for an optional table that the release lacks."""
-    assert not table.required, table.name
     extra = {"identifier": "flag VARCHAR", "lead": "rider_key BIGINT", "counsel": "known BOOLEAN"}
     name = _loading(table).name
     tables.execute(

@@ -135,7 +135,7 @@ def takes_back(said: Codes, outcome: str) -> ReasonCode | None:
 
 @cache
 def traps() -> Collection[str]:
-    """Return the adjournment codes under which nobody missed a hearing, whatever they sound like."""
+    """Return the adjournment codes under which nobody missed a hearing."""
     return frozenset(code for code, said in codes.adjournments().codes.items() if said.trap)
 
 

@@ -19,11 +19,11 @@ from schemas.codes import Treatment
 from schemas.errors import RejectedError
 from schemas.notice import HearingOutcome, ReasonCode
 from services.ice.docket import queries
-from services.ice.docket.composing import Composer, Composed
+from services.ice.docket.composing import Composed, Composer
 from services.ice.docket.crosswalk import Crosswalk
 from services.ice.docket.files import Look, look
 from services.ice.docket.findings import ConfirmCode, Finding, Known, TakenBack
-from services.ice.docket.layout import CASES, CROSSWALK, PROCEEDINGS, SCHEDULE, TABLES, Table
+from services.ice.docket.layout import CROSSWALK, TABLES, Table
 from services.ice.docket.queries import Sighting
 from services.ice.docket.rejects import Reject, RowFault
 from services.ice.docket.rules import Decision, decide, takes_back
@@ -235,9 +235,8 @@ def _digest(looks: dict[Table, Look]) -> str:
 
 
 def _weight(made: Composed) -> tuple[bool, int]:
-    outcome = made.decision.outcome
-    assert outcome is not None, "what is missed has an outcome"
-    return made.decision.treatment is Treatment.SEND, _WEIGHTS[outcome]
+    said = _WEIGHTS[HearingOutcome(made.finding.content["outcome"])]
+    return made.decision.treatment is Treatment.SEND, said
 
 
 def _taken_back(hearing: Known, code: ReasonCode) -> TakenBack:

@@ -114,9 +114,9 @@ class Tables:
         """Make table `name` of the rows of a file that fulfil `keep`, or are broken and `faults`.
 
         `columns`, `keep` and `faults` are SQL over the file's headings, `case_key` (read from
-        heading `key`), `fault` (its code or NULL) and `line`, which is the loader's row number. Raises `RejectedError` NB-1011 for unknown
-        headings, NB-1040 when the file cannot be read, `UnavailableError` NB-1041 when memory or
-        disk run out.
+        heading `key`), `fault` (its code or NULL) and `line`, which is the loader's row number.
+        Raises `RejectedError` NB-1011 for unknown headings, NB-1040 when the file cannot be read,
+        `UnavailableError` NB-1041 when memory or disk run out.
         """
         headings = table.columns(seen.headings)
         spares = [f"spare_{number}" for number in range(1, SPARES + 1)]
@@ -176,7 +176,7 @@ class Tables:
         pending = iter(rows)
         while batch := list(islice(pending, _INSERT_ROWS)):
             lists = [list(column) for column in zip(*batch, strict=True)]
-            self._connection.execute(f"INSERT INTO {name} SELECT {values}", lists)  # noqa: S608
+            self._connection.execute(f"INSERT INTO {name} SELECT {values}", lists)
 
     def add_entries(self, entries: Iterable[Entry]) -> None:
         """Make table `crosswalk_row` of what may be known of the crosswalk."""
