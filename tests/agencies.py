@@ -18,7 +18,7 @@ from schemas.party import fingerprint
 from services.bus import Publisher
 from services.exchange import outbox, parties
 from services.exchange.agency import Agency, open_agency
-from services.exchange.effects import Answered, Taken
+from services.exchange.effects import Answered, Effects, Taken
 from services.exchange.outbox import Draft
 from services.exchange.process import PARTS, Process
 from services.keys import KeyRing
@@ -73,7 +73,7 @@ class Pair:
 
 @asynccontextmanager
 async def running(
-    agency: Agency, effects: Noted, only: Collection[str] = PARTS
+    agency: Agency, effects: Effects, only: Collection[str] = PARTS
 ) -> AsyncIterator[Process]:
     """Run one agency's parts in this event loop."""
     stop = asyncio.Event()
@@ -192,9 +192,11 @@ async def value(agency: Agency, query: str, *arguments: object) -> object:
     return None if row is None else row[0]
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
-    """Wait until a condition holds; fails with `what` when it does not within half a minute."""
-    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+async def until(
+    condition: Callable[[], Awaitable[object]], what: str, *, seconds: float = WAIT_SECONDS
+) -> None:
+    """Wait until a condition holds; fails with `what` when it does not in time."""
+    deadline = asyncio.get_running_loop().time() + seconds
     while not await condition():
         assert asyncio.get_running_loop().time() < deadline, f"did not come: {what}"
         await asyncio.sleep(0.02)

@@ -59,7 +59,7 @@ class Demo:
         )
         if done.returncode not in allowed:
             say(*done.stderr.splitlines())
-            raise UnavailableError("NB-9010", command=line, code=done.returncode)
+            raise UnavailableError("NB-9010", command=line, exit_code=done.returncode)
         if shown:
             say(*(f"    {text}" for text in (done.stdout + done.stderr).splitlines() if text))
         return done.stdout

@@ -102,7 +102,7 @@ class Ground:
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return each process' processor time, and that of the servers, in seconds."""
-        spent = {}
+        spent: dict[str, float] = {}
         for process in psutil.process_iter(["name", "cmdline"]):
             line = " ".join(process.info["cmdline"] or [])
             if str(self.home) in line or process.info["name"] in {"postgres", "valkey-server"}:

@@ -53,7 +53,7 @@ async def _publish(url: str, messages: int) -> None:
     from faststream.redis import RedisBroker
 
     content = base64.b64encode(os.urandom(PAYLOAD_BYTES * 3 // 4)).decode()
-    async with RedisBroker(url, logger=None) as broker:
+    async with RedisBroker(url) as broker:
         for number in range(messages):
             await broker.publish({"number": number, "content": content}, stream=STREAM)
 
@@ -61,7 +61,7 @@ async def _publish(url: str, messages: int) -> None:
 async def _consume(url: str, messages: int) -> None:
     from faststream.redis import RedisBroker, StreamSub
 
-    broker = RedisBroker(url, logger=None)
+    broker = RedisBroker(url)
     done, seen = asyncio.Event(), 0
 
     @broker.subscriber(stream=StreamSub(STREAM, group="peer", consumer="peer-0", max_records=100))

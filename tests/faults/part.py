@@ -18,8 +18,12 @@ import uvloop
 
 from services import telemetry
 from services.bus import Publisher
+from services.hhs import process as hhs
+from services.ice import process as ice
 from services.ledger import sealer
 from services.settings import Settings
+
+MAINS = {"ice": ice.main, "hhs": hhs.main}
 
 
 def main() -> None:
@@ -31,13 +35,9 @@ def main() -> None:
         case ["publish"]:
             Publisher.publish = _publish_never  # type: ignore[method-assign]  # the fault
         case ["sign"]:
-            sealer.sign_checkpoint = _sign_and_die  # type: ignore[assignment]  # the fault
-    if settings.agency == "ice":
-        from services.ice import process
-    else:
-        from services.hhs import process
+            setattr(sealer, "sign_checkpoint", _sign_and_die)  # noqa: B010 - the fault
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(process.main(settings, parts))
+        runner.run(MAINS[settings.agency](settings, parts))
 
 
 async def _publish_never(self: Publisher, stream: str, envelopes: Sequence[bytes]) -> NoReturn:

@@ -6,10 +6,10 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -82,18 +82,9 @@ class Scene:
 
     async def accepted_and_answered(self, drafts: Sequence[Draft], *, seconds: float = 90) -> None:
         """Wait for the verified receipt of every notice, then check that nothing else remains."""
-        deadline = time.monotonic() + seconds
-        while not await answered(self.pair.ice, drafts) and time.monotonic() < deadline:
-            await asyncio.sleep(0.1)
-        missing = await value(
-            self.pair.ice,
-            "SELECT count(*) FROM unnest(%s::uuid[]) AS t (id) WHERE NOT EXISTS"
-            " (SELECT FROM sent WHERE message_id = t.id AND answer = 'receipt')",
-            [draft.message_id for draft in drafts],
-        )
-        assert missing == 0, f"{missing} notices have no verified receipt"
+        await until(lambda: answered(self.pair.ice, drafts), "every receipt", seconds=seconds)
         for agency in (self.pair.ice, self.pair.hhs):
-            await until(lambda a=agency: _at_rest(a), f"{agency.name} at rest")
+            await until(partial(_at_rest, agency), f"{agency.name} at rest")
         await self._one_effect_each(drafts)
         self._no_hot_loop()
         await self._ledgers_verify()
@@ -144,8 +135,8 @@ async def a_scene(folder: Path, *, seed: int) -> AsyncIterator[Scene]:
         PostgresServer(folder / "hhs") as hhs_db,
     ):
         databases = {"ice": ice_db, "hhs": hhs_db}
-        for agency, server in databases.items():
-            await asyncio.to_thread(migrate, server.url, agency)
+        for name, server in databases.items():
+            await asyncio.to_thread(migrate, server.url, name)
         async with two_agencies(folder, lambda a: databases[a].url, redis.url) as pair:
             for agency in (pair.ice, pair.hhs):
                 content = agency.settings.model_dump(mode="json")

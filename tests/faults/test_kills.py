@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,8 @@ async def test_duplicated_and_reordered_entries_have_one_effect(scene: Scene) ->
     await until(lambda: sent(scene.pair, 300), "all published")
     settings = scene.pair.ice.settings
     async with Publisher.open(scene.redis.url, settings=settings.bus) as publisher:
-        envelopes = [f[b"jws"] for _, f in await publisher.client.xrange(LIVE)]
+        entries: Any = await publisher.client.xrange(LIVE)
+        envelopes = [fields[b"jws"] for _, fields in entries]
         shuffled = envelopes * 2
         scene.random.shuffle(shuffled)
         await publisher.client.delete(LIVE)

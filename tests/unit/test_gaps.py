@@ -41,7 +41,9 @@ def test_a_sequence_that_came_before_changes_nothing() -> None:
     st.lists(st.lists(st.integers(min_value=1, max_value=60), max_size=12), max_size=8),
 )
 def test_gaps_are_exactly_what_has_not_arrived(batches: list[list[int]]) -> None:
-    highest, gaps, seen = 0, [], set()
+    highest = 0
+    gaps: list[tuple[int, int]] = []
+    seen: set[int] = set()
 
     for batch in batches:
         arrival = arrive(highest, gaps, batch)

@@ -51,11 +51,11 @@ class Crosswalk:
     columns: tuple[str, ...]
     rejects: list[Reject] = field(default_factory=list)
     _file: BinaryIO | None = None
-    _offsets: array[int] = field(default_factory=lambda: array("q"))
-    _lines: array[int] = field(default_factory=lambda: array("L"))
-    _a_numbers: array[int] = field(default_factory=lambda: array("L"))
-    _children: array[int] = field(default_factory=lambda: array("L"))
-    _cases: array[int] = field(default_factory=lambda: array("q"))
+    _offsets: "array[int]" = field(default_factory=lambda: array("q"))
+    _lines: "array[int]" = field(default_factory=lambda: array("L"))
+    _a_numbers: "array[int]" = field(default_factory=lambda: array("L"))
+    _children: "array[int]" = field(default_factory=lambda: array("L"))
+    _cases: "array[int]" = field(default_factory=lambda: array("q"))
     _uac: bytearray = field(default_factory=bytearray)
 
     @classmethod

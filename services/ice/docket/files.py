@@ -48,8 +48,8 @@ class Encoding(StrEnum):
 class _Breaks:
     """Places where the loader's row numbers and an editor's line numbers part."""
 
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    shifts: array[int] = field(default_factory=lambda: array("q"))
+    rows: "array[int]" = field(default_factory=lambda: array("q"))
+    shifts: "array[int]" = field(default_factory=lambda: array("q"))
 
     def add(self, row: int, shift: int) -> None:
         self.rows.append(row)

@@ -15,7 +15,7 @@ from schemas.errors import RejectedError
 SPARES = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
     """One table: its name, the headings in the court's order, and those that are read.
 

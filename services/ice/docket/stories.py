@@ -5,7 +5,7 @@ day, a row of the case, one of the crosswalk. `expected` is what reading it must
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -56,10 +56,10 @@ class Story:
     expected: Expected
     code: str = ""
     outcome: str = ""
-    proceeding: Values = NOTHING
-    hearing: Values | None = NOTHING
-    case: Values = NOTHING
-    crosswalk: Values | None = NOTHING
+    proceeding: Values = field(default_factory=dict)
+    hearing: Values | None = field(default_factory=dict)
+    case: Values = field(default_factory=dict)
+    crosswalk: Values | None = field(default_factory=dict)
     juvenile: str = "4"
     priority: str = "UC"
     spoil: tuple[Table, Spoil] | None = None

@@ -28,6 +28,11 @@ _FETCH_ROWS = 2_000
 _INSERT_ROWS = 50_000
 _POLL_SECONDS = 0.2
 
+# How far a statement is can be asked, and is never drawn by DuckDB itself.
+_SESSION = """
+SET enable_progress_bar = true;
+SET enable_progress_bar_print = false;
+"""
 # Values are kept as text: NUL bytes and blanks around them gone, NULL for what only looks like a
 # value. `NA` is a value (not applicable, naturalization, NACARA) and stays.
 _MACROS = r"""
@@ -83,15 +88,13 @@ class Tables:
                 "preserve_insertion_order": True,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
-                "enable_progress_bar": True,
-                "enable_progress_bar_print": False,
                 # DuckDB's own AES-GCM takes its keys from a weak generator, hence the name. The
                 # strong one is an extension from the network, and what is spilled names nobody.
                 "force_mbedtls_unsafe": "true",
                 "temp_file_encryption": True,
             },
         )
-        self._connection.execute(_MACROS)
+        self._connection.execute(_SESSION + _MACROS)
 
     def close(self) -> None:
         """Drop everything, spill files included."""
@@ -205,6 +208,7 @@ class Tables:
 
     def _named(self, error: duckdb.Error, file: str) -> RejectedError | UnavailableError:
         """Return the error in our words: DuckDB's own may quote a row."""
+        import sys; print("DBG", repr(error)[:1500], file=sys.stderr)
         if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)):
             return UnavailableError("NB-1041", spill=self.spill)
         if isinstance(error, duckdb.InvalidInputException) and file:

@@ -26,7 +26,7 @@ WITH ids AS MATERIALIZED (
 ), kept AS (
     INSERT INTO opening (record_id, opened)
     SELECT i.record_id, t.opened
-    FROM unnest(%(opened_number)b::bigint[], %(opened)s::jsonb[]) AS t (number, opened)
+    FROM unnest(%(opened_number)b::bigint[], %(opened)b::jsonb[]) AS t (number, opened)
     JOIN ids AS i USING (number)
 ), waiting AS (
     INSERT INTO unsealed (record_id, owes)
