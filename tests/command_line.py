@@ -60,6 +60,17 @@ class CommandLine:
         assert done.code == 0, done.err
         return done.data
 
+    def start(self, line: str) -> subprocess.Popen[bytes]:
+        """Start a command, to be interrupted; the caller ends it."""
+        return subprocess.Popen(
+            [*PROGRAM, *line.split()],
+            env=self._environment(),
+            cwd=self.home.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
     @contextmanager
     def running(self, agency: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run an agency's processes while the block runs; they have to end in good order."""

@@ -114,6 +114,7 @@ def synthesize(
     seed: Annotated[int, typer.Option(help="The same seed makes the same people.")] = 1,
 ) -> None:
     """Invent tables in the court's layout, quirks included, with answers.csv beside them."""
+    from services.ice.docket.synthesize import ANSWERS
     from services.ice.docket.synthesize import synthesize as invent
 
     session = session_of(ctx)
@@ -126,10 +127,19 @@ def synthesize(
             progress=progress.update,
         )
     session.emit_one(
-        {"folder": folder, "seed": seed, "rows": made},
+        {
+            "folder": folder,
+            "seed": seed,
+            "rows": dict(made.rows),
+            "expected": dict(made.expected),
+            "answers": folder / ANSWERS,
+        },
         schema="docket.synthesize",
         people=[
-            f"Invented in {folder}: " + ", ".join(f"{n:,} {table}" for table, n in made.items()),
+            f"Invented in {folder}: "
+            + ", ".join(f"{count:,} {table}" for table, count in made.rows.items()),
+            f"  expected, in {folder / ANSWERS}: "
+            + ", ".join(f"{count:,} {what}" for what, count in made.expected.items()),
             f"  next: noticebus docket import {folder}",
         ],
     )
@@ -164,7 +174,7 @@ def _import(session: Session, asked: Reading) -> "Imported":
                     progress=lambda opened: opening.update(_seen(opened)),
                 )
 
-            return session.with_store(work)
+            return session.with_store(work, sends=True)
 
 
 def _seen(opened: "Opened") -> int:

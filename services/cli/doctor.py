@@ -17,7 +17,7 @@ from services.cli import bus, output
 from services.cli.everywhere import Output, verb
 from services.cli.exits import ExitCode
 from services.cli.output import Column
-from services.cli.session import Session, session_of
+from services.cli.session import Session, nothing, session_of
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -73,9 +73,7 @@ def _findings(session: Session) -> Iterator[Finding]:
     yield keys
     try:
         # One thing after the other, because one that is away would hide what else is wrong.
-        with session.attached():
-            pass
-        session.with_store(_no_work)
+        session.with_store(nothing)
     except NoticeBusError as error:
         yield _problem("store", error)
         return
@@ -137,9 +135,6 @@ def _keys(settings: "Settings") -> Finding:
             f"chmod 600 {settings.keys_folder}/*",
         )
     return Finding("keys", "ok", f"complete, in {settings.keys_folder}")
-
-
-async def _no_work(_: object) -> None: ...
 
 
 async def _peer_trusted(agency: object) -> Finding:

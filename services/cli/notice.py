@@ -115,7 +115,7 @@ def send(
             store, written, actor=session.actor, lane=Lane(lane) if lane else None
         )
 
-    _emit_sent(session, session.with_store(work))
+    _emit_sent(session, session.with_store(work, sends=True))
 
 
 @app.command("list")
@@ -240,7 +240,7 @@ def confirm(
         notice_id = await notices.resolve(store, notice)
         return await notices.confirm(store, notice_id, actor=session.actor, reason=reason)
 
-    _emit_decision(session, session.with_store(work), "notice.confirm")
+    _emit_decision(session, session.with_store(work, sends=True), "notice.confirm")
 
 
 @app.command()

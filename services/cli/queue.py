@@ -98,7 +98,7 @@ def take(
             lease=timedelta(hours=hours),
         )
 
-    taking = session.with_store(work)
+    taking = session.with_store(work, sends=True)
     if taking is None:
         session.emit_one({"taken": False}, schema="queue.take", people=["Nothing is waiting."])
         return
@@ -157,7 +157,7 @@ def outcome(
         notice_id = await _resolve(store, notice)
         return await queue.outcome(store, notice_id, code=code.upper(), actor=session.actor)
 
-    closing = session.with_store(work)
+    closing = session.with_store(work, sends=True)
     session.emit_one(
         {
             "notice_id": closing.notice_id,

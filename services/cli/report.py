@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.errors import RejectedError
-from services.cli.everywhere import noun
+from services.cli import output
+from services.cli.everywhere import Output, noun
 from services.cli.output import Column, readable
 from services.cli.session import session_of
 
@@ -43,8 +44,11 @@ def usage(ctx: typer.Context, *, since: SinceOption = None, until: UntilOption =
         f"Hearings from {readable(counted.since)} until {readable(counted.until)}"
         f" · policy {counted.policy} · made {readable(counted.made_at)}"
     )
+    # Machines add up themselves; a sum among the offices would be counted twice.
+    if rows and output.chosen(session.given.output) in (Output.TABLE, Output.PLAIN):
+        rows.append({**_row(counted.total), "silent": False})
     session.emit(
-        [*rows, _row(counted.total)] if rows else [],
+        rows,
         schema="report.usage",
         columns=[
             Column("office"),
@@ -103,7 +107,7 @@ def _bar(office: "OfficeUsage") -> str:
         return "none missed"
     filled = round(office.coverage * BAR_CELLS)
     bar = "█" * filled + "░" * (BAR_CELLS - filled)
-    return f"{bar} {office.coverage:4.0%}{' silent' if office.silent else ''}"
+    return f"{bar} {office.coverage:4.0%}{' silent' if office.silent and office.counts.office != 'TOTAL' else ''}"
 
 
 def _pair(median: float | None, tail: float | None) -> str:

@@ -116,10 +116,13 @@ class Session:
         """Return the error for options that do not go together."""
         return RejectedError("NB-7011", cause=cause, command=self.command)
 
-    def with_store(self, work: "Callable[[Store], Awaitable[T]]") -> T:
-        """Run `work` with our store, migrated, and return what it returns."""
+    def with_store(self, work: "Callable[[Store], Awaitable[T]]", *, sends: bool = False) -> T:
+        """Run `work` with our store and return what it returns.
+
+        Work that `sends` needs our streams; if the agency never ran, they are made first.
+        """
         with self.attached() as settings:
-            return asyncio.run(_with_store(settings, work))
+            return asyncio.run(_with_store(settings, work, sends=sends))
 
     def with_agency(self, work: "Callable[[Agency], Awaitable[T]]", *, bus: bool = False) -> T:
         """Run `work` with our store, keys and party files, and return what it returns."""
@@ -186,14 +189,29 @@ def _migrate_once(settings: "Settings", url: str) -> None:
     mark.write_text(wanted, encoding="utf-8")
 
 
-async def _with_store(settings: "Settings", work: "Callable[[Store], Awaitable[T]]") -> T:
+async def _with_store(
+    settings: "Settings", work: "Callable[[Store], Awaitable[T]]", *, sends: bool
+) -> T:
     from services.ledger.store import Store
 
     store = await Store.open(settings.database_url_required, pool_max=2)
     try:
+        if sends and not await _has_streams(store):
+            await _with_agency(settings, nothing)
         return await work(store)
     finally:
         await store.close()
+
+
+async def _has_streams(store: "Store") -> bool:
+    from services.exchange.store import outgoing
+
+    async with store.transaction() as tx:
+        return bool(await outgoing.streams_by_lane(tx))
+
+
+async def nothing(_: object) -> None:
+    """Do nothing: for opening a store or an agency to see that it opens."""
 
 
 async def _with_agency(settings: "Settings", work: "Callable[[Agency], Awaitable[T]]") -> T:

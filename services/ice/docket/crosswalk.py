@@ -143,7 +143,7 @@ class Crosswalk:
 
         Each line stands alone, so that a quote that never closes spoils one row, not the file.
         """
-        text = self.encoding.text(raw.decode("latin-1")).replace("\0", "").rstrip("\r\n")
+        text = self.encoding.text(raw, ",").replace("\0", "").rstrip("\r\n")
         if '"' in text:
             try:
                 fields = next(csv.reader([text], strict=True))

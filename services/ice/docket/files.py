@@ -2,13 +2,16 @@
 
 The release comes in latin-1 or UTF-8, file by file, and nothing in it says which. A file is UTF-8
 if all of it is; else latin-1, unless it holds both, as files that were glued together do: then each
-value decides for itself. Empty lines and lone carriage returns are noted, because the loader skips
-the first and splits at the second, and a reject must name the line that an editor shows.
+value decides for itself, on its way into the loader, which refuses such a file. Empty lines and lone
+carriage returns are noted, because the loader skips the first and splits at the second, and a reject
+must name the line that an editor shows.
 """
 
 import codecs
 import hashlib
+import os
 import re
+import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
@@ -24,24 +27,32 @@ _BOM = codecs.BOM_UTF8
 # A line that a chunk boundary cannot hide, empty but for its end.
 _EMPTY = re.compile(rb"(?<=\n)\r?\n")
 _LONE_RETURN = re.compile(rb"\r(?=[^\n])")
-_UTF_8_LETTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
+# What remains of a chunk without these is a byte that UTF-8 letters end in and few others have.
+_PLAIN = bytes(byte for byte in range(256) if not 0x80 <= byte <= 0xBF)
+# In a file that is not UTF-8: a letter that was UTF-8 after all, or a byte without a letter.
+_NOT_LATIN_1 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x80-\x9f]")
 
 
 class Encoding(StrEnum):
-    """How the text of a file was written; every byte of `LATIN_1` is a letter of its own."""
+    """How the text of a file was written."""
 
     UTF_8 = "utf-8"
     LATIN_1 = "latin-1"
+    # Both in one file, or bytes that are letters in neither.
     MIXED = "mixed"
 
-    def text(self, value: str) -> str:
-        """Return a value that was read as latin-1 as it was meant."""
-        if self is Encoding.LATIN_1 or value.isascii():
-            return value
-        try:
-            return value.encode("latin-1").decode("utf-8")
-        except UnicodeError:
-            return value
+    def text(self, line: bytes, delimiter: str) -> str:
+        """Return one line as it was meant; in a mixed file each value decides for itself."""
+        if self is not Encoding.MIXED:
+            return line.decode(self)
+        return delimiter.join([_either(field) for field in line.split(delimiter.encode())])
+
+
+def _either(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 @dataclass(slots=True)
@@ -92,7 +103,7 @@ def look(
 def _look(path: Path, delimiter: str, progress: Callable[[int], None] | None) -> Look:
     digest = hashlib.sha256()
     decoder: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")()
-    has_utf_8 = False
+    latin_1 = True
     breaks, rows = _Breaks(), 0
     # Enough of the chunk before to see an empty line across the boundary; bytes of the line so far.
     tail, line_bytes = b"", 0
@@ -103,7 +114,8 @@ def _look(path: Path, delimiter: str, progress: Callable[[int], None] | None) ->
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             if not chunk.isascii():
-                has_utf_8 = has_utf_8 or _UTF_8_LETTER.search(chunk) is not None
+                if latin_1 and chunk.translate(None, _PLAIN):
+                    latin_1 = _NOT_LATIN_1.search(chunk) is None
                 decoder = _decoding(decoder, chunk)
             elif decoder is not None and decoder.getstate()[0]:
                 decoder = None  # A letter was cut short by plain text.
@@ -115,7 +127,7 @@ def _look(path: Path, delimiter: str, progress: Callable[[int], None] | None) ->
     if decoder is not None and not decoder.getstate()[0]:
         encoding = Encoding.UTF_8
     else:
-        encoding = Encoding.MIXED if has_utf_8 else Encoding.LATIN_1
+        encoding = Encoding.LATIN_1 if latin_1 else Encoding.MIXED
     if tail[-1:] != b"\n":
         rows += 1
     return Look(
@@ -173,3 +185,42 @@ def _rows(tail: bytes, chunk: bytes, before: int, breaks: _Breaks) -> int:
             breaks.add(before + rows + 1, -1)
             at = max(position + 1, start)
     return rows + seen.count(b"\n", at)
+
+
+class Transcoded:
+    """A mixed file as a pipe of UTF-8, for as long as the block lasts; nothing of it is stored.
+
+    Leaving the block raises `RejectedError` NB-1040 if the file could not be read to its end.
+    """
+
+    def __init__(self, path: Path, pipe: Path, delimiter: str) -> None:
+        self.path, self.pipe, self.delimiter = path, pipe, delimiter
+        self._failure: OSError | None = None
+        self._writer = threading.Thread(target=self._write, name="transcode", daemon=True)
+
+    def __enter__(self) -> Path:
+        os.mkfifo(self.pipe, 0o600)
+        self._writer.start()
+        return self.pipe
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A loader that gave up leaves the writer waiting: for a reader, or for room in the pipe.
+        # Opening and closing the other end lets it go.
+        while self._writer.is_alive():
+            os.close(os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK))
+            self._writer.join(0.05)
+        self.pipe.unlink()
+        if self._failure is not None and kind is None:
+            rule = self._failure.strerror or "it broke off"
+            raise RejectedError("NB-1040", file=self.path.name, rule=rule)
+
+    def _write(self) -> None:
+        try:
+            with self.path.open("rb") as file, self.pipe.open("wb") as out:
+                for line in file:
+                    if line.isascii():
+                        out.write(line)
+                    else:
+                        out.write(Encoding.MIXED.text(line, self.delimiter).encode())
+        except OSError as error:
+            self._failure = error

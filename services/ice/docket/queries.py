@@ -27,7 +27,7 @@ from services.ice.docket.layout import (
 )
 from services.ice.docket.rejects import Reject
 from services.ice.docket.rules import Codes
-from services.ice.docket.tables import Tables, listed
+from services.ice.docket.tables import Loading, Tables, listed
 
 
 class Sighting(NamedTuple):
@@ -92,17 +92,6 @@ class Sighting(NamedTuple):
         return (PROCEEDINGS if self.is_order else SCHEDULE).file
 
 
-class _Loading(NamedTuple):
-    """How a table is loaded: its name here, the heading of the case, what is kept of which rows."""
-
-    name: str
-    key: str
-    columns: str
-    keep: str
-    # Whether a row without a case is a fault even where nothing else is known of it.
-    keyed: bool = True
-
-
 # A child for each case in scope, with the newest crosswalk row. Rows of a case that disagree about
 # child or scope cancel each other: see `crosswalk_rejects`.
 _SCOPE = """
@@ -115,6 +104,8 @@ HAVING count(DISTINCT child) = 1 AND count(DISTINCT uac) = 1 AND any_value(uac);
 
 _FLAG_COLUMNS = "said({column}) AS flag"
 _FLAGGED = "said({column}) IN ({codes})"
+# Where a row helps but is never missed, only a broken shape is worth a reject.
+_SHAPE = "fault <> 'NB-1014'"
 _IN_SCOPE = "case_key IN (SELECT case_key FROM child)"
 
 # Cases that the court flags as an unaccompanied child's, and the first row that does.
@@ -126,17 +117,17 @@ UNION ALL SELECT case_key, 3, line FROM identifier WHERE fault IS NULL
 """
 
 
-def _flag_loading(name: str, key: str, column: str) -> _Loading:
-    return _Loading(
-        name,
-        key,
-        _FLAG_COLUMNS.format(column=column),
-        _FLAGGED.format(column=column, codes=listed(rules.flags(column))),
-        keyed=False,
-    )
+def _flag_loading(name: str, key: str, column: str) -> Loading:
+    flagged = _FLAGGED.format(column=column, codes=listed(rules.flags(column)))
+    return _of_any_case(name, key, _FLAG_COLUMNS.format(column=column), flagged)
 
 
-def _loading(table: Table) -> _Loading:
+def _of_any_case(name: str, key: str, columns: str, keep: str) -> Loading:
+    """Return the loading of a table in which a row without a case matters only if it is wanted."""
+    return Loading(name, key, columns, keep, faults=f"fault <> 'NB-1014' OR ({keep})")
+
+
+def _loading(table: Table) -> Loading:
     match table.name:
         case JUVENILES.name:
             return _flag_loading("juvenile", "idnCase", "idnJuvenile")
@@ -148,7 +139,7 @@ def _loading(table: Table) -> _Loading:
             priority = _FLAGGED.format(
                 column="CASEPRIORITY_CODE", codes=listed(rules.flags("CASEPRIORITY_CODE"))
             )
-            return _Loading(
+            return Loading(
                 "court_case",
                 "IDNCASE",
                 f"{priority} AS flagged, said(NAT) AS nat, said(LANG) AS lang,"
@@ -161,18 +152,13 @@ def _loading(table: Table) -> _Loading:
                 " OR ".join((_IN_SCOPE, priority, "case_key IN (SELECT case_key FROM flagged)")),
             )
         case LEADS.name:
-            return _Loading(
-                "lead",
-                "idnLeadCase",
-                "key_of(idnRiderCase) AS rider_key",
-                "said(datSeveredOn) IS NULL AND coalesce(said(blnActive), '0') <> '0'",
-                keyed=False,
-            )
+            keep = "said(datSeveredOn) IS NULL AND said(blnActive) IS NOT NULL"
+            return Loading("lead", "idnLeadCase", "key_of(idnRiderCase) AS rider_key", keep, _SHAPE)
         case COUNSEL.name:
             keep = f"said(STRATTYTYPE) = 'ALIEN' AND {_IN_SCOPE}"
-            return _Loading("counsel", "IDNCASE", "true AS known", keep, keyed=False)
+            return Loading("counsel", "IDNCASE", "true AS known", keep, _SHAPE)
         case PROCEEDINGS.name:
-            return _Loading(
+            return Loading(
                 "proceeding",
                 "IDNCASE",
                 "key_of(IDNPROCEEDING) AS proceeding_key, said(BASE_CITY_CODE) AS base_city,"
@@ -184,7 +170,7 @@ def _loading(table: Table) -> _Loading:
                 _IN_SCOPE,
             )
         case SCHEDULE.name:
-            return _Loading(
+            return Loading(
                 "schedule",
                 "IDNCASE",
                 "key_of(IDNSCHEDULE) AS schedule_key, key_of(IDNPROCEEDING) AS proceeding_key,"
@@ -213,18 +199,7 @@ def load(
     tables: Tables, table: Table, path: Path, seen: Look, tick: Callable[[float], None]
 ) -> None:
     """Load one table of a release; raises as `Tables.load` does."""
-    how = _loading(table)
-    tables.load(
-        table,
-        path,
-        seen,
-        name=how.name,
-        key=how.key,
-        columns=how.columns,
-        keep=how.keep,
-        faults="true" if how.keyed else f"fault <> 'NB-1014' OR ({how.keep})",
-        tick=tick,
-    )
+    tables.load(table, path, seen, _loading(table), tick)
     _loaded(tables, table)
 
 

@@ -100,6 +100,8 @@ class _Release:
     _proceeding: int = _FIRST_PROCEEDING
     _schedule: int = _FIRST_SCHEDULE
     _lead: int = 0
+    # Whether the ordinary case at hand is a child's, who appeared whenever it had to.
+    _appears: bool = False
 
     def write(
         self, rows: int, sent: int, asked: int, progress: Callable[[int], None] | None
@@ -168,17 +170,17 @@ class _Release:
     def _ordinary(self, *, same_case: bool) -> None:
         """Write a proceeding that no notice comes of: an adult's, or of a child that appeared."""
         invented = self.invented
-        child = not same_case and invented.random.random() < 0.04
         if not same_case:
             self._case += 1
-            if child:
+            self._appears = invented.random.random() < 0.04
+            if self._appears:
                 self._child({}, {}, "4", "UC")
             else:
                 self._line(CASES.name, f"{self._case}\t{invented.case_line()}")
                 if invented.random.random() < 0.2:
                     self._flags("5", "NA")
         self._proceeding += 1
-        adult = not child
+        adult = not self._appears
         line = invented.proceeding_line(adult=adult)
         self._line(PROCEEDINGS.name, f"{self._proceeding}\t{self._case}\t{line}")
         for _ in range(_HEARINGS[invented.number(len(_HEARINGS))]):

@@ -12,13 +12,13 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
 from schemas.errors import RejectedError, UnavailableError
 from services.ice.docket.crosswalk import Entry
-from services.ice.docket.files import LINE_BYTES_MAX, Look
+from services.ice.docket.files import LINE_BYTES_MAX, Encoding, Look, Transcoded
 from services.ice.docket.layout import SPARES, Table
 from services.ice.docket.rejects import Reject
 
@@ -52,7 +52,7 @@ CREATE MACRO day_of(x) AS CAST(try_strptime(x,
 # What the options do was measured one by one: see the tests of bad input.
 _READ = """
 read_csv({path}, delim='\t', quote='', escape='', comment='', header=true, auto_detect=false,
-    null_padding=true, nullstr='\x01', encoding='latin-1', strict_mode=false,
+    null_padding=true, nullstr='\x01', encoding='{encoding}', strict_mode=false,
     max_line_size={line_bytes}, buffer_size={buffer_bytes}, columns={{{columns}}})
 """
 
@@ -66,6 +66,21 @@ SELECT row_number() OVER () AS line,
        key_of({key}) AS case_key, {columns}
 FROM {read}
 """
+
+
+class Loading(NamedTuple):
+    """How a table is loaded: its name, the heading of the case, what is kept of which rows.
+
+    `columns`, `keep` and `faults` are SQL over the file's headings, `case_key` (what heading `key`
+    says), `fault` (a code or NULL) and `line`, which is the loader's row number. Kept are whole
+    rows that fulfil `keep`, and broken ones that fulfil `faults`.
+    """
+
+    name: str
+    key: str
+    columns: str
+    keep: str
+    faults: str = "true"
 
 
 class Tables:
@@ -106,42 +121,21 @@ class Tables:
         table: Table,
         path: Path,
         seen: Look,
-        *,
-        name: str,
-        key: str,
-        columns: str,
-        keep: str,
-        faults: str,
+        how: Loading,
         tick: Callable[[float], None] | None = None,
     ) -> None:
-        """Make table `name` of the rows of a file that fulfil `keep`, or are broken and `faults`.
+        """Make a table of the rows of a file that are wanted.
 
-        `columns`, `keep` and `faults` are SQL over the file's headings, `case_key` (read from
-        heading `key`), `fault` (its code or NULL) and `line`, which is the loader's row number.
         Raises `RejectedError` NB-1011 for unknown headings, NB-1040 when the file cannot be read,
         `UnavailableError` NB-1041 when memory or disk run out.
         """
-        headings = table.columns(seen.headings)
-        spares = [f"spare_{number}" for number in range(1, SPARES + 1)]
-        read = _READ.format(
-            path=_quoted(path),
-            line_bytes=LINE_BYTES_MAX,
-            buffer_bytes=4 * LINE_BYTES_MAX,
-            columns=", ".join(f"'{heading}': 'VARCHAR'" for heading in (*headings, *spares)),
-        )
-        numbered = _NUMBERED.format(
-            spare=spares[0],
-            last=headings[-1],
-            key=key,
-            columns=", ".join(table.read),
-            read=read,
-        )
-        self.execute(
-            f"CREATE TABLE {name} AS SELECT line, fault, case_key, {columns}"  # noqa: S608
-            f" FROM ({numbered}) WHERE CASE WHEN fault IS NULL THEN {keep} ELSE {faults} END",
-            file=table.file,
-            tick=tick,
-        )
+        if seen.encoding is not Encoding.MIXED:
+            statement = _statement(table, path, seen, seen.encoding, how)
+            self.execute(statement, file=table.file, tick=tick)
+            return
+        with Transcoded(path, self.spill / "transcoded", "\t") as pipe:
+            statement = _statement(table, pipe, seen, Encoding.UTF_8, how)
+            self.execute(statement, file=table.file, tick=tick)
 
     def execute(
         self, statement: str, *, file: str = "", tick: Callable[[float], None] | None = None
@@ -208,12 +202,34 @@ class Tables:
 
     def _named(self, error: duckdb.Error, file: str) -> RejectedError | UnavailableError:
         """Return the error in our words: DuckDB's own may quote a row."""
-        import sys; print("DBG", repr(error)[:1500], file=sys.stderr)
         if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)):
             return UnavailableError("NB-1041", spill=self.spill)
         if isinstance(error, duckdb.InvalidInputException) and file:
             return RejectedError("NB-1040", file=file, rule="it does not have the shape of a table")
         raise AssertionError(f"a statement of the docket failed: {type(error).__name__}")
+
+
+def _statement(table: Table, path: Path, seen: Look, encoding: Encoding, how: Loading) -> str:
+    headings = table.columns(seen.headings)
+    spares = [f"spare_{number}" for number in range(1, SPARES + 1)]
+    read = _READ.format(
+        path=_quoted(path),
+        encoding=encoding,
+        line_bytes=LINE_BYTES_MAX,
+        buffer_bytes=4 * LINE_BYTES_MAX,
+        columns=", ".join(f"'{heading}': 'VARCHAR'" for heading in (*headings, *spares)),
+    )
+    numbered = _NUMBERED.format(
+        spare=spares[0],
+        last=headings[-1],
+        key=how.key,
+        columns=", ".join(table.read),
+        read=read,
+    )
+    return (
+        f"CREATE TABLE {how.name} AS SELECT line, fault, case_key, {how.columns}"  # noqa: S608
+        f" FROM ({numbered}) WHERE CASE WHEN fault IS NULL THEN {how.keep} ELSE {how.faults} END"
+    )
 
 
 def listed(codes: Collection[str]) -> str:
