@@ -1,5 +1,6 @@
 """Read what was set aside, and redrive it: the recipient's side of what could not be taken."""
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -185,7 +186,7 @@ def _item(letter: "DeadLetter") -> dict[str, object]:
         "dead_id": letter.dead_id,
         "state": letter.state,
         "cause": letter.cause,
-        "words": words.sentence if words else None,
+        "words": _in_general(words.sentence) if words else None,
         "stream": letter.stream,
         "authentic": letter.authentic,
         "schema_version": letter.schema_version,
@@ -196,6 +197,11 @@ def _item(letter: "DeadLetter") -> dict[str, object]:
         "first_at": letter.first_at,
         "last_at": letter.last_at,
     }
+
+
+def _in_general(sentence: str) -> str:
+    """Return an error's sentence without the values that the one case had: they are not kept."""
+    return re.sub(r"\{\w+\}", "…", sentence)
 
 
 def _grouped(letters: "list[DeadLetter]") -> list[Item]:
@@ -209,7 +215,7 @@ def _grouped(letters: "list[DeadLetter]") -> list[Item]:
             "count": len(some),
             "first_at": min(letter.first_at for letter in some),
             "last_at": max(letter.last_at for letter in some),
-            "words": wordings()[cause].sentence if cause in wordings() else None,
+            "words": _in_general(wordings()[cause].sentence) if cause in wordings() else None,
         }
         for (cause, version), some in sorted(groups.items(), key=lambda group: -len(group[1]))
     ]

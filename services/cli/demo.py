@@ -4,24 +4,29 @@ What a person would type is run as they would type it, so the demo shows the com
 that they work. It ends with every process it started ended, and exits 0 only if each step held.
 """
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from schemas.errors import UnavailableError
+from schemas.party import fingerprint
 from services.cli.everywhere import verb
 from services.cli.exits import ExitCode, say
 from services.cli.session import session_of
+
+if TYPE_CHECKING:
+    from services.ice.notices import NoticeItem
 
 app = verb()
 
@@ -36,6 +41,7 @@ class Demo:
     """One run in one home folder."""
 
     home: Path
+    databases: Mapping[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     def step(self, words: str) -> None:
@@ -78,17 +84,22 @@ class Demo:
 
     def states(self) -> Counter[str]:
         """Return how many notices are in each state at ICE."""
-        listed = subprocess.run(
-            [
-                *(*_noticebus(), "--home", str(self.home), "--agency", "ice"),
-                *("notice", "list", "--limit", "100000", "-o", "ndjson"),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=STEP_SECONDS,
-            check=True,
-        )
-        return Counter(json.loads(line)["state"] for line in listed.stdout.splitlines())
+        return Counter(item.state for item in self._listed())
+
+    def state_of(self, notice_id: str) -> str:
+        """Return the state of one notice at ICE."""
+        return next(item.state for item in self._listed() if str(item.notice_id) == notice_id)
+
+    def _listed(self) -> "Sequence[NoticeItem]":
+        """Look without a process of its own: waiting asks many times."""
+        from services.ice import notices
+        from services.ledger.store import Store
+
+        async def look() -> "Sequence[NoticeItem]":
+            async with await Store.open(self.databases["ice"], pool_max=1) as store:
+                return await notices.listed(store, limit=100_000)
+
+        return asyncio.run(look())
 
 
 @app.command()
@@ -108,7 +119,8 @@ def _tell(demo: Demo, rows: int) -> None:
     from services.embedded import attach
 
     say("noticebus demo: everyone in it is invented; all of it stays in", f"  {demo.home}")
-    with attach(demo.home, AGENCIES):
+    with attach(demo.home) as servers:
+        demo.databases = servers.database_urls
         demo.step("Each agency makes keys, and trusts the other's party file by its fingerprint.")
         _introduce(demo)
         demo.step("Both agencies run, as processes of their own.")
@@ -145,9 +157,8 @@ def _trust(demo: Demo, agency: str) -> None:
     peer = "hhs" if agency == "ice" else "ice"
     file = demo.home / f"{agency}-party.json"
     demo.run(f"--agency {agency} --yes party export {file}", shown=False)
-    parties = demo.read(f"--agency {agency} party list")["items"]
-    own = next(p for p in parties if p["agency"] == agency and p["status"] == "current")
-    demo.run(f"--agency {peer} party trust {file} --fingerprint {own['fingerprint']}")
+    told = fingerprint(file.read_bytes())
+    demo.run(f"--agency {peer} party trust {file} --fingerprint {told}")
 
 
 def _notices(demo: Demo, rows: int) -> None:
@@ -167,7 +178,7 @@ def _notices(demo: Demo, rows: int) -> None:
 
 def _stranger(demo: Demo) -> None:
     demo.step("ICE signs one notice with a new key that HHS does not trust yet.")
-    demo.run("--agency ice keys rotate")
+    demo.run("--agency ice keys rotate", shown=False)
     sent = json.loads(
         demo.run(
             "--agency ice --yes notice send --a-number A200000417 --given-name Sample"
@@ -176,17 +187,15 @@ def _stranger(demo: Demo) -> None:
             shown=False,
         )
     )
-    demo.until(
-        "the dead letter",
-        lambda: bool(demo.read("--agency hhs dead list")["items"]),
-    )
+    # The refusal that comes back says that HHS has set it aside.
+    demo.until("the refusal", lambda: demo.state_of(sent["notice_id"]) == "dead")
     demo.run("--agency hhs dead list -o plain")
     demo.step("HHS trusts the new party file, and redrives the same bytes.")
     _trust(demo, "ice")
     demo.run("--agency hhs --yes dead redrive --all --reason the-new-key-is-trusted-now")
     demo.until(
         "the receipt of the redriven notice",
-        lambda: demo.read(f"--agency ice notice show {sent['notice_id']}")["state"] == "receipted",
+        lambda: demo.state_of(sent["notice_id"]) == "receipted",
     )
     demo.run(f"--agency ice notice trace {sent['notice_id']}")
 
@@ -198,7 +207,7 @@ def _person(demo: Demo) -> None:
     demo.run(f"--agency hhs --as clerk-1 queue outcome {notice_id} SAFE_AT_ADDRESS")
     demo.until(
         "the outcome at ICE",
-        lambda: demo.read(f"--agency ice notice show {notice_id}")["state"] == "closed",
+        lambda: demo.state_of(notice_id) == "closed",
     )
     demo.run(f"--agency ice notice trace {notice_id}")
 

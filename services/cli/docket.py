@@ -1,5 +1,9 @@
 """Read court tables at ICE, or invent some in the same layout."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -150,8 +154,7 @@ def _import(session: Session, asked: Reading) -> "Imported":
     from services.ice.docket.scan import Docket
     from services.ice.releases import take_in
 
-    spill = session.settings.agency_home / "spill"
-    with session.attached():
+    with session.attached(), _spill(session.settings.agency_home / "spill") as spill:
         with session.progress("reading", unit="rows") as reading:
             docket = Docket.open(
                 asked.folder,
@@ -175,6 +178,30 @@ def _import(session: Session, asked: Reading) -> "Imported":
                 )
 
             return session.with_store(work, sends=True)
+
+
+@contextmanager
+def _spill(folder: Path) -> Iterator[Path]:
+    """Give out a folder for this process' overflow; what killed imports left behind is removed."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in folder.iterdir():
+        if not _lives(left.name):
+            shutil.rmtree(left, ignore_errors=True)
+    own = folder / str(os.getpid())
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _lives(name: str) -> bool:
+    try:
+        os.kill(int(name), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _seen(opened: "Opened") -> int:

@@ -46,7 +46,7 @@ def usage(ctx: typer.Context, *, since: SinceOption = None, until: UntilOption =
     )
     # Machines add up themselves; a sum among the offices would be counted twice.
     if rows and output.chosen(session.given.output) in (Output.TABLE, Output.PLAIN):
-        rows.append({**_row(counted.total), "silent": False})
+        rows.append(_row(counted.total, total=True))
     session.emit(
         rows,
         schema="report.usage",
@@ -88,26 +88,27 @@ def moment(text: str | None) -> datetime | None:
     return said if said.tzinfo is not None else said.replace(tzinfo=UTC)
 
 
-def _row(office: "OfficeUsage") -> dict[str, object]:
+def _row(office: "OfficeUsage", *, total: bool = False) -> dict[str, object]:
     counts = office.counts
+    silent = office.silent and not total
     row = asdict(counts)
     row |= {
         "coverage": office.coverage,
-        "silent": office.silent,
+        "silent": silent,
         "overdue": office.overdue,
-        "bar": _bar(office),
+        "bar": _bar(office, silent=silent),
         "receipt_time": _pair(counts.sent_to_receipt_p50, counts.sent_to_receipt_p95),
         "taken_time": _pair(counts.receipt_to_taken_p50, counts.receipt_to_taken_p95),
     }
     return row
 
 
-def _bar(office: "OfficeUsage") -> str:
+def _bar(office: "OfficeUsage", *, silent: bool) -> str:
     if office.coverage is None:
         return "none missed"
     filled = round(office.coverage * BAR_CELLS)
     bar = "█" * filled + "░" * (BAR_CELLS - filled)
-    return f"{bar} {office.coverage:4.0%}{' silent' if office.silent and office.counts.office != 'TOTAL' else ''}"
+    return f"{bar} {office.coverage:4.0%}{' silent' if silent else ''}"
 
 
 def _pair(median: float | None, tail: float | None) -> str:

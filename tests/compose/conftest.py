@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.deployment import Deployment, Dockets
+from tests.compose.deployment import Deployment, Docket
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,38 +19,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.compose)
 
 
-def synthesize(folder: Path, *, rows: int, missed: int, seed: int) -> set[str]:
-    """Invent a docket on the host; returns the court's hearing keys that a notice must carry."""
-    noticebus = [sys.executable, "-c", "from services.cli import main; main()"]
-    line = f"docket synthesize {folder} --rows {rows} --missed {missed} --seed {seed}"
-    subprocess.run([*noticebus, *line.split()], check=True, timeout=120)
-    # The containers' user is not ours.
-    folder.chmod(0o755)
-    for path in folder.iterdir():
-        path.chmod(0o644)
-    with (folder / "answers.csv").open(encoding="utf-8", newline="") as answers:
-        return {row["IDNSCHEDULE"] for row in csv.DictReader(answers) if row["expected"] == "send"}
-
-
 @pytest.fixture(scope="session")
-def dockets() -> Iterator[Dockets]:
-    """Two dockets about different people, in a folder that the containers' user can read."""
+def docket() -> Iterator[Docket]:
+    """An invented docket, in a folder that the containers' user can read."""
     with tempfile.TemporaryDirectory(prefix="noticebus-dockets-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield Dockets(
-            folder,
-            {
-                "first": synthesize(folder / "first", rows=600, missed=60, seed=1),
-                "second": synthesize(folder / "second", rows=6_000, missed=1_500, seed=2),
-            },
-        )
+        folder = Path(name, "invented")
+        noticebus = [sys.executable, "-c", "from services.cli import main; main()"]
+        line = f"docket synthesize {folder} --rows 6000 --missed 1500 --seed 2"
+        subprocess.run([*noticebus, *line.split()], check=True, timeout=120)
+        for path in (folder.parent, folder):
+            path.chmod(0o755)
+        for path in folder.iterdir():
+            path.chmod(0o644)
+        with (folder / "answers.csv").open(encoding="utf-8", newline="") as answers:
+            rows = [row for row in csv.DictReader(answers) if row["expected"] == "send"]
+        yield Docket(folder, {row["IDNSCHEDULE"] for row in rows})
 
 
 @pytest.fixture(scope="session")
-def deployment(dockets: Dockets, request: pytest.FixtureRequest) -> Iterator[Deployment]:
+def deployment(docket: Docket, request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """The deployment, healthy; its logs are printed when a test failed."""
-    running = Deployment(dockets.folder)
+    running = Deployment(docket.folder.parent)
     try:
         running.up(build=True)
         yield running

@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ SENDERS = {"ice": "ice-producer", "hhs": "hhs-consumer"}
 
 
 @dataclass(frozen=True, slots=True)
-class Dockets:
-    """Invented dockets in a folder: name -> the court's hearing keys that must become notices."""
+class Docket:
+    """An invented docket: its folder, and the court's keys of hearings that must become notices."""
 
     folder: Path
-    expected: Mapping[str, set[str]]
+    expected: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,24 @@ class Deployment:
         """Run one of our commands on an agency's side; returns standard output."""
         return self.inside(SENDERS[agency], "noticebus", *words, allowed=allowed)
 
-    def import_docket(self, name: str) -> dict[str, Any]:
-        """Import a folder of `dockets` at ICE; some of its rows are meant to be rejected."""
-        line = ("docket", "import", f"/dockets/{name}", "-o", "json")
+    def import_docket(self, docket: Docket) -> dict[str, Any]:
+        """Import a docket at ICE; some of its rows are meant to be rejected."""
+        line = ("docket", "import", f"/dockets/{docket.folder.name}", "-o", "json")
         summary: dict[str, Any] = json.loads(self.noticebus("ice", *line, allowed=(0, 5)))
         return summary
+
+    def send(self, number: int) -> str | None:
+        """Send a notice by hand about the invented child of this number.
+
+        Returns its id, or None when ICE could not say that it was accepted.
+        """
+        line = (
+            f"--yes notice send --a-number A2{number:08d} --given-name Sample --family-name Child"
+            " --birth-date 2012-05-04 --court HOU --office HOU --hearing 2025-06-02T09:00"
+            " --outcome MISSED_NO_ORDER -o json"
+        )
+        answer = self.noticebus("ice", *line.split(), allowed=range(256))
+        return str(json.loads(answer)["notice_id"]) if answer else None
 
     def notices(self) -> list[dict[str, Any]]:
         """Return every notice as ICE sees it."""
