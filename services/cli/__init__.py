@@ -5,6 +5,7 @@ error is one code, one sentence and one fix, never a traceback.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -110,6 +111,8 @@ def execute(arguments: Sequence[str]) -> int:
         with command.make_context(PROGRAM, list(arguments) or ["--help"]) as ctx:
             meta = ctx.meta
             command.invoke(ctx)
+        # Now, while a reader that has gone can still be told from a failure.
+        sys.stdout.flush()
     except typer.Exit as ended:
         return ended.exit_code
     except NoticeBusError as error:
@@ -123,16 +126,29 @@ def execute(arguments: Sequence[str]) -> int:
         say(f"Stopped. {getattr(session, 'finished', None) or 'Nothing was left half-done.'}")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader (`head`, say) has what it wanted; keep the interpreter from flushing again.
-        sys.stdout = None
+        # The reader (`head`, say) has what it wanted; what is left over goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as error:  # noqa: BLE001 -- the outermost border: words instead of a traceback
+        if (ours := _ours(error)) is not None:
+            tell(ours)
+            _places(arguments, error)
+            return exit_code_of(ours)
         from services.telemetry.redaction import chain
 
         tell(NoticeBusError("NB-7014", cause=chain(error)))
         _places(arguments, error)
         return ExitCode.FAILED
     return ExitCode.DONE
+
+
+def _ours(error: BaseException) -> NoticeBusError | None:
+    """Return the first error of ours in a group, as tasks that ran side by side raise it."""
+    if isinstance(error, NoticeBusError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for each in error.exceptions if (found := _ours(each))), None)
+    return None
 
 
 def _wrong_usage(error: typer.TyperException) -> int:

@@ -6,8 +6,10 @@ screen readers. A table shows the columns worth reading, every other format all 
 """
 
 import csv
+import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -234,12 +236,15 @@ def _emit_table(items: Sequence[Item], columns: Sequence[Column], out: TextIO) -
         # Text, never markup: a bracket in data is a bracket.
         table.add_row(*(Text(readable(item.get(column.field))) for column in columns))
     terminal = out.isatty()
+    # Drawn first and written then, because Rich ends the program when a reader has gone.
+    drawn = io.StringIO()
     console = Console(
-        file=out,
+        file=drawn,
         force_terminal=terminal,
         no_color=not terminal or bool(os.environ.get("NO_COLOR")),
         # What is not a terminal has no width to fold at.
-        width=None if terminal else 100_000,
+        width=shutil.get_terminal_size().columns if terminal else 100_000,
         highlight=False,
     )
     console.print(table)
+    out.write(drawn.getvalue())

@@ -28,7 +28,7 @@ ToOption = Annotated[
 NoticeOption = Annotated[
     str | None, typer.Option(metavar="NOTICE", help="Only this notice; its id or beginning.")
 ]
-FIRST_COLUMNS = [
+ITEM_COLUMNS = [
     Column("standing", "EVENT"),
     Column("kind"),
     Column("notice_id", "NOTICE"),
@@ -50,15 +50,15 @@ def plan(
     """Show what a replay would change, and keep that as a plan for an hour; changes nothing."""
     session = session_of(ctx)
     planned = _plan(session, to, since, until, notice)
-    first = [_event(each) for each in planned.first]
+    items = [_event(each) for each in planned.first]
     session.emit_one(
-        {**_described(planned.plan), "first": first},
+        {**_described(planned.plan), "items": items},
         schema="replay.plan",
         people=_people(planned.plan),
     )
-    if first and output.chosen(session.given.output) is Output.TABLE:
+    if items and output.chosen(session.given.output) is Output.TABLE:
         output.emit_text("")
-        session.emit(first, schema="replay.events", columns=FIRST_COLUMNS, empty="")
+        session.emit(items, schema="replay.events", columns=ITEM_COLUMNS, empty="")
 
 
 @app.command()
@@ -106,7 +106,7 @@ def run(
             "to": str(ran.plan.target),
             "events": ran.counts.events,
             **asdict(ran.counts),
-            "applied": ran.plan.changes,
+            "applied": ran.applied,
             "written": ran.written,
             "resumed": ran.resumed,
         },
@@ -198,6 +198,7 @@ def _described(plan: "Plan") -> dict[str, object]:
         "notice_id": plan.selection.notice_id,
         "events": plan.counts.events,
         **asdict(plan.counts),
+        "counts": asdict(plan.counts),
         "changes": plan.changes,
         "made_at": plan.made_at,
         "expires_at": plan.expires_at,

@@ -6,6 +6,7 @@ gets it when the last user is gone, however it went. A user that leaves in good 
 last waits until the keeper has ended, so that a command leaves no process behind.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 from schemas.errors import UnavailableError
 from services.embedded.postgres import PostgresServer
@@ -84,51 +86,74 @@ def _join(home: Path, users: int) -> Mapping[str, str]:
     _until(lambda: _try_lock(users, fcntl.LOCK_SH), deadline, home, "an older keeper does not end")
     keeper: subprocess.Popen[bytes] | None = None
     while (urls := _kept(home)) is None:
-        if not _locked(home / "keeper.lock"):
-            if keeper is not None and keeper.poll() is not None and keeper.returncode != 0:
-                raise UnavailableError("NB-9004", home=home, reason=_log_tail(home))
-            if keeper is None or keeper.poll() is not None:
-                keeper = _start_keeper(home)
+        if keeper is not None and keeper.poll() not in {None, 0}:
+            raise UnavailableError("NB-9004", home=home, reason=_log_tail(home))
+        if (keeper is None or keeper.poll() is not None) and _forget_dead_keeper(home):
+            keeper = _start_keeper(home)
         if time.monotonic() > deadline:
             raise UnavailableError("NB-9004", home=home, reason=_log_tail(home))
         time.sleep(POLL_SECONDS)
-    if keeper is not None:
-        _children[keeper.pid] = keeper
     return urls
+
+
+def _forget_dead_keeper(home: Path) -> bool:
+    """Say whether no keeper lives, having removed what a killed one published.
+
+    A keeper is started after this alone, so that what is published under a held lock is its own.
+    """
+    lock = os.open(home / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _try_lock(lock, fcntl.LOCK_EX):
+            return False
+        (home / "keeper.json").unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(lock)
+
+
+def _leave(home: Path, users: int) -> None:
+    """Stop being a user; the last one ends the keeper and waits for it."""
+    if not _try_lock(users, fcntl.LOCK_EX) and _try_lock(users, fcntl.LOCK_SH):
+        # Others are here.
+        return
+
+    # Else nobody can come who would get servers that are about to end, or the keeper was faster.
+    def ended() -> bool:
+        if not _locked(home / "keeper.lock"):
+            return True
+        pid = _keeper_pid(home)
+        if pid is None:
+            # It ends, or it starts for somebody who was killed: let it see that nobody is here.
+            fcntl.flock(users, fcntl.LOCK_UN)
+        else:
+            # Again each time: a signal just before it begins to wait for the lock is slept over.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return False
+
+    _until(ended, time.monotonic() + ATTACH_SECONDS, home, "the keeper does not end")
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            del _children[pid]
 
 
 # Keepers that this process started: they outlive the block that started them if others use them.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
-def _leave(home: Path, users: int) -> None:
-    """Stop being a user; the last one ends the keeper and waits for it."""
-    deadline = time.monotonic() + ATTACH_SECONDS
-    if _try_lock(users, fcntl.LOCK_EX):
-        # Nobody else is here and nobody can come: tell the keeper, which holds nothing we lack.
-        if (pid := _keeper_pid(home)) is not None and _locked(home / "keeper.lock"):
-            os.kill(pid, signal.SIGTERM)
-    elif _try_lock(users, fcntl.LOCK_SH):
-        return
-    # Either we told the keeper, or it was faster and ends by itself.
-    _until(lambda: not _locked(home / "keeper.lock"), deadline, home, "the keeper does not end")
-    for pid, child in list(_children.items()):
-        if child.poll() is not None:
-            del _children[pid]
-
-
 def _start_keeper(home: Path) -> subprocess.Popen[bytes]:
-    root = Path(__file__).parents[2]
     with (home / "keeper.log").open("ab") as log:
-        return subprocess.Popen(
+        keeper = subprocess.Popen(
             [sys.executable, "-m", "services.embedded", str(home)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=root,
+            cwd=Path(__file__).parents[2],
             # Ctrl-C in the terminal is for the users; the keeper follows them.
             start_new_session=True,
         )
+    _children[keeper.pid] = keeper
+    return keeper
 
 
 def keep(home: Path) -> int:
@@ -141,13 +166,12 @@ def keep(home: Path) -> int:
             # Somebody else's keeper was faster; its users are ours.
             return 0
         time.sleep(POLL_SECONDS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _end_once)
     servers: dict[str, Server] = {
         BUS: RedisServer(home / "bus"),
         **{agency: PostgresServer(home / agency) for agency in AGENCIES},
     }
     state = home / "keeper.json"
-    state.unlink(missing_ok=True)
     try:
         for server in servers.values():
             server.launch()
@@ -160,22 +184,22 @@ def keep(home: Path) -> int:
         users = os.open(home / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(users, fcntl.LOCK_EX)
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         state.unlink(missing_ok=True)
         for server in servers.values():
             server.stop()
     return 0
 
 
+def _end_once(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
 def _kept(home: Path) -> Mapping[str, str] | None:
     """Return the addresses that a living keeper published, if there is one."""
     state = _state(home)
-    pid = _keeper_pid(home)
-    if state is None or pid is None or not _locked(home / "keeper.lock"):
-        return None
-    # A new keeper may hold the lock and not have removed its killed predecessor's file yet.
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if state is None or not _locked(home / "keeper.lock"):
         return None
     urls = state["urls"]
     return urls if isinstance(urls, dict) else None

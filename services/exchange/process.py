@@ -22,6 +22,7 @@ from services.exchange.answers import Answers
 from services.exchange.control import Control
 from services.exchange.delivery import Delivery
 from services.exchange.effects import Effects
+from services.exchange.gauges import Gauges
 from services.exchange.intake import Intake
 from services.exchange.outbox import OUTBOX_CHANNEL
 from services.exchange.parties import PARTY_CHANNEL
@@ -130,26 +131,28 @@ class Process:
                 log.warning("listener waits", code=error.code)
                 await pause(stop, 0.5)
 
-    def probes(self) -> dict[str, Callable[[], Probe | Awaitable[Probe]]]:
-        """Return what `/ready` asks: every part that was started, and how long answers take."""
+    def probes(self, only: Collection[str]) -> dict[str, Callable[[], Probe | Awaitable[Probe]]]:
+        """Return what `/ready` asks: peers, every part in `only`, and how long answers take."""
         status = Status(self.agency, self.publisher)
         probes: dict[str, Callable[[], Probe | Awaitable[Probe]]] = {
             "store": status.store,
             "bus": status.bus,
-            "answers": status.answers,
         }
-        probes["relay"] = lambda: _alive("relay", {r.stream: r.healthy for r in self.relays})
-        probes["reader"] = lambda: _alive("reader", {r.stream: r.healthy for r in self.readers})
-        sealer = self.sealer
-        if sealer is not None:
-            probes["sealer"] = lambda: _alive("sealer", {"log": sealer.healthy})
+        if "relay" in only:
+            probes["relay"] = lambda: _alive({r.stream: r.healthy for r in self.relays})
+            probes["answers"] = status.answers
+        if "delivery" in only:
+            probes["reader"] = lambda: _alive({r.stream: r.healthy for r in self.readers})
+            probes["groups"] = lambda: status.groups(incoming_streams(self.agency))
+        if "sealer" in only:
+            probes["sealer"] = lambda: _alive({"log": bool(self.sealer and self.sealer.healthy)})
         return probes
 
 
-def _alive(part: str, healthy: dict[str, bool]) -> Probe:
+def _alive(healthy: dict[str, bool]) -> Probe:
     broken = sorted(name for name, ok in healthy.items() if not ok)
-    if broken:
-        return Probe(ok=False, detail=f"{part} not running: {', '.join(broken)}")
+    if broken or not healthy:
+        return Probe(ok=False, detail=f"not running: {', '.join(broken) or 'all of it'}")
     return Probe(ok=True, detail=f"{len(healthy)} running")
 
 
@@ -188,7 +191,9 @@ async def serve(
     ):
         process = Process(agency, effects_of(agency), publisher)
         running = asyncio.create_task(process.run(ending, only))
-        async with HealthServer(settings.http, process.probes()):
+        gauges = Gauges(agency, tuple(incoming_streams(agency)))
+        refreshes = [gauges.of_store, gauges.of_bus]
+        async with HealthServer(settings.http, process.probes(only), refreshes=refreshes):
             log.info("agency runs", parts=",".join(only))
             await running
     log.info("agency stopped")

@@ -1,9 +1,10 @@
 """How the exchange stands: what is owed, late, missing or set aside, on this side."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.bus import Publisher
+from services.bus import Publisher, group_status
 from services.exchange.agency import Agency
 from services.exchange.store import standing
 from services.exchange.store.standing import Standing
@@ -36,6 +37,22 @@ class Status:
         age = (now - oldest).total_seconds() if oldest else 0.0
         limit = self.agency.settings.relay.answer_seconds
         return Probe(ok=age <= limit, detail=f"oldest unanswered {age:.0f} s, limit {limit:.0f} s")
+
+    async def groups(self, streams: Sequence[str]) -> Probe:
+        """Say whether our group exists on every stream that we read, and how far it is behind."""
+        settings = self.agency.settings
+        missing, lag = [], 0
+        for stream in streams:
+            found = await group_status(settings.redis_url_required, stream, settings=settings.bus)
+            ours = [group for group in found if group.group == self.agency.name]
+            if not ours:
+                missing.append(stream)
+            lag += sum((group.lag or 0) + group.pending for group in ours)
+        if missing:
+            return Probe(ok=False, detail=f"no group on {', '.join(missing)}")
+        # The peer's window bounds what a stream can hold; more means that nobody takes it.
+        limit = settings.relay.window_max
+        return Probe(ok=lag <= limit, detail=f"{lag} entries to take, limit {limit}")
 
 
 async def standing_of(store: Store) -> Standing:

@@ -39,6 +39,13 @@ class Ran:
     written: int
     resumed: bool
 
+    @property
+    def applied(self) -> int:
+        """How many events took effect; none where the store is not written to."""
+        if self.plan.target.place is not Place.STORE:
+            return 0
+        return self.counts.new + self.counts.changed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -52,9 +59,11 @@ class Run:
     progress: Progress | None = None
     batch_max: int = BATCH_MAX
 
-    async def admit(self, confirm: int | None) -> None:
+    async def admit(self, confirm: int | None, *, alone: bool) -> None:
         """Raise unless the plan may run now; see `run`."""
         plan = self.plan
+        if not alone:
+            raise ConflictError("NB-6014")
         if plan.state == "done" and plan.target.place is Place.STORE:
             assert plan.ran_at is not None
             raise ConflictError("NB-6019", plan_id=plan.plan_id, ran_at=format_time(plan.ran_at))
@@ -207,9 +216,7 @@ async def run(
             batch_max=batch_max,
         )
         try:
-            if not locked:
-                raise ConflictError("NB-6014")
-            await running.admit(confirm)
+            await running.admit(confirm, alone=locked)
         except (ConflictError, RejectedError) as error:
             await running.refused(error)
             raise

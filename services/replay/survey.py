@@ -1,4 +1,4 @@
-"""Look at selected messages: what each would change, and digests that tell whether that still holds.
+"""Look at selected messages: what each would change, and digests of what that rests on.
 
 An event is blocked unless its stored bytes are exactly those that were recorded: the envelope under
 its hash, the content under the envelope's commitment. Nothing is written on the way.

@@ -2,6 +2,8 @@
 
 Names follow Prometheus: base units, `_total` for counters. They live in a registry of our own, so
 that `/metrics` shows what this page names and the process itself, nothing a library slipped in.
+Counters are counted where it happens; gauges are read from store and bus when they are asked for
+(`services.exchange.gauges`).
 """
 
 from prometheus_client import (
@@ -17,12 +19,6 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 
-MESSAGES_ACCEPTED = Counter(
-    "noticebus_messages_accepted_total",
-    "Messages made durable at the sender.",
-    ("lane", "kind"),
-    registry=REGISTRY,
-)
 MESSAGES_PUBLISHED = Counter(
     "noticebus_messages_published_total",
     "Messages handed to the bus for the first time.",
@@ -39,12 +35,6 @@ MESSAGES_RECEIVED = Counter(
     "noticebus_messages_received_total",
     "Messages taken: verified, recorded and applied.",
     ("lane", "kind"),
-    registry=REGISTRY,
-)
-MESSAGES_DUPLICATE = Counter(
-    "noticebus_messages_duplicate_total",
-    "Messages that had been taken before and had no second effect.",
-    ("lane",),
     registry=REGISTRY,
 )
 MESSAGES_REFUSED = Counter(
@@ -65,12 +55,6 @@ UNAUTHENTICATED = Counter(
     ("cause",),
     registry=REGISTRY,
 )
-ANSWERS = Counter(
-    "noticebus_answers_total",
-    "Verified answers to our messages: receipt, refusal or void.",
-    ("answer",),
-    registry=REGISTRY,
-)
 OUTAGES = Counter(
     "noticebus_outages_total",
     "Times a peer (bus or store) was found away.",
@@ -80,24 +64,26 @@ OUTAGES = Counter(
 OUTBOX_UNSENT = Gauge(
     "noticebus_outbox_unsent",
     "Accepted messages that have no sequence yet.",
-    ("stream",),
     registry=REGISTRY,
 )
 UNANSWERED = Gauge(
     "noticebus_unanswered",
     "Messages sent and not answered.",
-    ("stream",),
+    registry=REGISTRY,
+)
+OVERDUE = Gauge(
+    "noticebus_overdue",
+    "Messages whose answer is overdue.",
     registry=REGISTRY,
 )
 OLDEST_UNANSWERED_SECONDS = Gauge(
     "noticebus_oldest_unanswered_seconds",
     "Age of the oldest message without an answer; 0 when there is none.",
-    ("stream",),
     registry=REGISTRY,
 )
 STREAM_LAG = Gauge(
     "noticebus_stream_lag",
-    "Entries of a stream that our group has not read.",
+    "Entries of a stream that its group has not read.",
     ("stream",),
     registry=REGISTRY,
 )
@@ -105,6 +91,11 @@ STREAM_PENDING = Gauge(
     "noticebus_stream_pending",
     "Entries of a stream given to a consumer and not acknowledged.",
     ("stream",),
+    registry=REGISTRY,
+)
+HELD = Gauge(
+    "noticebus_held",
+    "Messages that wait for an earlier revision of their notice.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Gauge(
@@ -115,7 +106,6 @@ DEAD_LETTERS = Gauge(
 GAP_SEQUENCES = Gauge(
     "noticebus_gap_sequences",
     "Sequences that are missing below the highest that arrived.",
-    ("stream",),
     registry=REGISTRY,
 )
 LEDGER_SIZE = Gauge(
@@ -140,16 +130,9 @@ TAKE_SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )
-PUBLISH_SECONDS = Histogram(
-    "noticebus_publish_seconds",
-    "Time to number, sign, store and publish one batch.",
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
-    registry=REGISTRY,
-)
 ALARMS = Gauge(
     "noticebus_alarms",
-    "Alarms that are open, by error code.",
-    ("code",),
+    "Alarms that are open.",
     registry=REGISTRY,
 )
 ALARMS_RAISED = Counter(

@@ -38,19 +38,13 @@ class Deployment:
         *arguments: str,
         allowed: Sequence[int] = (0,),
         timeout: float = COMMAND_SECONDS,
-        environment: dict[str, str] | None = None,
     ) -> str:
         """Run `docker compose` on this deployment; returns standard output."""
-        return self._run(
-            ["docker", "compose", "--project-name", self.project, *arguments],
-            allowed=allowed,
-            timeout=timeout,
-            environment=environment,
-        )
+        return self._run(self._compose(*arguments), allowed=allowed, timeout=timeout).stdout
 
     def docker(self, *arguments: str) -> str:
         """Run `docker` itself; returns standard output."""
-        return self._run(["docker", *arguments])
+        return self._run(["docker", *arguments]).stdout
 
     def up(self, *services: str, build: bool = False) -> None:
         """Start everything, or these services, and wait until all of it is healthy."""
@@ -99,8 +93,9 @@ class Deployment:
             " --birth-date 2012-05-04 --court HOU --office HOU --hearing 2025-06-02T09:00"
             " --outcome MISSED_NO_ORDER -o json"
         )
-        answer = self.noticebus("ice", *line.split(), allowed=range(256))
-        return str(json.loads(answer)["notice_id"]) if answer else None
+        command = self._compose("exec", "-T", SENDERS["ice"], "noticebus", *line.split())
+        done = self._run(command, allowed=range(256))
+        return str(json.loads(done.stdout)["notice_id"]) if done.returncode == 0 else None
 
     def notices(self) -> list[dict[str, Any]]:
         """Return every notice as ICE sees it."""
@@ -132,25 +127,26 @@ class Deployment:
         """Wait until a service's own check says that it is well."""
         self.until(f"{service} is healthy", lambda: self.healthy(service))
 
+    def _compose(self, *arguments: str) -> list[str]:
+        return ["docker", "compose", "--project-name", self.project, *arguments]
+
     def _run(
         self,
         command: Sequence[str],
         *,
         allowed: Sequence[int] = (0,),
         timeout: float = COMMAND_SECONDS,
-        environment: dict[str, str] | None = None,
-    ) -> str:
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env={**os.environ, "NOTICEBUS_DOCKETS": str(self.dockets), **(environment or {})},
+            env={**os.environ, "NOTICEBUS_DOCKETS": str(self.dockets)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
-        assert done.returncode in allowed, (
-            f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-        return done.stdout
+        told = f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode in allowed, told
+        return done

@@ -1,5 +1,8 @@
 """One place turns errors into exit codes; every error prints code, sentence and fix."""
 
+import subprocess
+import sys
+
 import pytest
 
 from schemas import errors
@@ -96,6 +99,29 @@ def test_a_bug_prints_words_and_no_values(
     assert "NB-7014" in told
     assert "ValueError" in told
     assert "200000417" not in told
+
+
+def test_an_error_out_of_a_group_of_tasks_keeps_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> None:
+        away = errors.UnavailableError("NB-5002", reason="connection refused")
+        raise ExceptionGroup("parts", [ExceptionGroup("readers", [ValueError(), away])])
+
+    monkeypatch.setattr("services.cli.version.session_of", broken)
+
+    assert cli.execute(["version"]) == 7
+    assert "NB-5002" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_gone_is_no_failure() -> None:
+    line = f"{sys.executable} -c 'from services.cli import main; main()' schema list | true"
+
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_ctrl_c_says_what_was_finished(

@@ -170,6 +170,12 @@ def defects() -> Collection[str]:
 
 
 @cache
+def unheld() -> Collection[str]:
+    """Return the media that say that no hearing was held."""
+    return frozenset(code for code, said in codes.court_media().codes.items() if not said.held)
+
+
+@cache
 def candidates() -> Collection[str]:
     """Return the record types of schedule rows that can be a hearing of the proceeding."""
     return frozenset(code for code, said in codes.record_types().codes.items() if said.candidate)

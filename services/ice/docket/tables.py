@@ -33,18 +33,16 @@ _SESSION = """
 SET enable_progress_bar = true;
 SET enable_progress_bar_print = false;
 """
-# Values are kept as text: NUL bytes and blanks around them gone, NULL for what only looks like a
+# A cast right on a column would be pushed down into the reader, where it fails the whole file; the
+# `replace` before it prevents that. Values are kept as text: NUL bytes and blanks around them gone, NULL for what only looks like a
 # value. `NA` is a value (not applicable, naturalization, NACARA) and stays.
 _MACROS = r"""
 CREATE MACRO plain(x) AS trim(replace(x, chr(0), ''), ' ' || chr(13));
 CREATE MACRO filled(t) AS CASE
-    WHEN t = '' OR lower(t) IN ('n/a', 'b6', 'a.2.a') THEN NULL
-    WHEN regexp_full_match(t, '\?+|0+') THEN NULL
+    WHEN trim(t, '?') = '' OR trim(t, '0') = '' OR lower(t) IN ('n/a', 'b6', 'a.2.a') THEN NULL
     ELSE t END;
 CREATE MACRO said(x) AS filled(plain(x));
-CREATE MACRO key_of(x) AS CASE
-    WHEN TRY_CAST(plain(x) AS BIGINT) BETWEEN 1 AND 9007199254740991
-    THEN TRY_CAST(plain(x) AS BIGINT) END;
+CREATE MACRO key_of(x) AS TRY_CAST(replace(x, chr(0), '') AS BIGINT);
 CREATE MACRO day_of(x) AS CAST(try_strptime(x,
     ['%Y-%m-%d %H:%M:%S.%g', '%Y-%m-%d %H:%M:%S', '%Y-%m-%d']) AS DATE);
 """
@@ -59,12 +57,12 @@ read_csv({path}, delim='\t', quote='', escape='', comment='', header=true, auto_
 # Rows with their number and their fault: a spare that is filled is one field too many, a last
 # heading that is NULL is one too few.
 _NUMBERED = """
-SELECT row_number() OVER () AS line,
+SELECT line, case_key, {columns},
        CASE WHEN {spare} IS NOT NULL THEN 'NB-1012'
             WHEN {last} IS NULL THEN 'NB-1013'
-            WHEN key_of({key}) IS NULL THEN 'NB-1014' END AS fault,
-       key_of({key}) AS case_key, {columns}
-FROM {read}
+            WHEN case_key IS NULL OR case_key < 1 THEN 'NB-1014' END AS fault
+FROM (SELECT row_number() OVER () AS line, key_of({key}) AS case_key, {columns}, {spare}{last_too}
+      FROM {read})
 """
 
 
@@ -73,7 +71,7 @@ class Loading(NamedTuple):
 
     `columns`, `keep` and `faults` are SQL over the file's headings, `case_key` (what heading `key`
     says), `fault` (a code or NULL) and `line`, which is the loader's row number. Kept are whole
-    rows that fulfil `keep`, and broken ones that fulfil `faults`.
+    rows that fulfil `keep`, and broken ones that fulfil `faults`; `columns` are what is asked for.
     """
 
     name: str
@@ -132,10 +130,15 @@ class Tables:
         if seen.encoding is not Encoding.MIXED:
             statement = _statement(table, path, seen, seen.encoding, how)
             self.execute(statement, file=table.file, tick=tick)
-            return
-        with Transcoded(path, self.spill / "transcoded", "\t") as pipe:
-            statement = _statement(table, pipe, seen, Encoding.UTF_8, how)
-            self.execute(statement, file=table.file, tick=tick)
+        else:
+            with Transcoded(path, self.spill / "transcoded", "\t") as pipe:
+                statement = _statement(table, pipe, seen, Encoding.UTF_8, how)
+                self.execute(statement, file=table.file, tick=tick)
+        # Values are read only where a question asks for them: most are never asked for.
+        self.execute(
+            f"CREATE VIEW {how.name} AS SELECT line, fault, case_key, {how.columns}"  # noqa: S608
+            f" FROM {how.name}_read"
+        )
 
     def execute(
         self, statement: str, *, file: str = "", tick: Callable[[float], None] | None = None
@@ -219,15 +222,17 @@ def _statement(table: Table, path: Path, seen: Look, encoding: Encoding, how: Lo
         buffer_bytes=4 * LINE_BYTES_MAX,
         columns=", ".join(f"'{heading}': 'VARCHAR'" for heading in (*headings, *spares)),
     )
+    columns = ", ".join(table.read)
     numbered = _NUMBERED.format(
         spare=spares[0],
         last=headings[-1],
         key=how.key,
-        columns=", ".join(table.read),
+        columns=columns,
+        last_too="" if headings[-1] in table.read else f", {headings[-1]}",
         read=read,
     )
     return (
-        f"CREATE TABLE {how.name} AS SELECT line, fault, case_key, {how.columns}"  # noqa: S608
+        f"CREATE TABLE {how.name}_read AS SELECT line, fault, case_key, {columns}"  # noqa: S608
         f" FROM ({numbered}) WHERE CASE WHEN fault IS NULL THEN {how.keep} ELSE {how.faults} END"
     )
 
