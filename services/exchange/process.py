@@ -10,14 +10,16 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from schemas.envelope import Lane, stream_name
 from schemas.errors import UnavailableError
 from services.bus import Publisher, Reader
-from services.exchange import gaps, held, unauthenticated
+from services.exchange import alone, gaps, held, unauthenticated
 from services.exchange.agency import Agency, open_agency
+from services.exchange.alone import Alone
 from services.exchange.answers import Answers
 from services.exchange.control import Control
 from services.exchange.delivery import Delivery
@@ -74,42 +76,66 @@ class Process:
 
     async def run(self, stop: asyncio.Event, only: Collection[str]) -> None:
         """Run the parts named in `only` until `stop`."""
-        agency = self.agency
         async with asyncio.TaskGroup() as group:
             if "relay" in only:
-                async with agency.store.transaction() as tx:
-                    heads = await outgoing.heads(tx)
-                for head in heads:
-                    relay, wake = Relay(agency, head.stream, self.publisher), asyncio.Event()
-                    self.relays.append(relay)
-                    self.wakes.append(wake)
-                    group.create_task(relay.run(stop, wake), name=f"relay {head.stream}")
-                upkeep = Upkeep(agency, self.publisher)
-                group.create_task(_every(stop, "upkeep", upkeep.step), name="upkeep")
+                start = partial(self._start_relays, stop, group)
+                group.create_task(self._once_alone(stop, group, ["relay"], start))
             if "delivery" in only:
-                delivery = delivery_of(agency, self.effects)
-                for stream in incoming_streams(agency):
-                    reader = Reader(
-                        agency.settings.redis_url_required,
-                        stream=stream,
-                        group=agency.name,
-                        consumer=f"{agency.name}-0",
-                        take=delivery.take,
-                        failed=delivery.failed,
-                        settings=agency.settings,
-                    )
-                    self.readers.append(reader)
-                    group.create_task(reader.run(stop), name=f"reader {stream}")
-                group.create_task(_every(stop, "incoming", self._look_after_incoming))
+                start = partial(self._start_readers, stop, group)
+                names = alone.slots(self.agency.name)
+                group.create_task(self._once_alone(stop, group, names, start))
             if "sealer" in only:
                 self.sealer = Sealer(
-                    agency.store,
-                    log_key=agency.ring.log_key,
-                    settings=agency.settings.sealer,
-                    answer=Answers(agency).answer,
+                    self.agency.store,
+                    log_key=self.agency.ring.log_key,
+                    settings=self.agency.settings.sealer,
+                    answer=Answers(self.agency).answer,
                 )
                 group.create_task(self.sealer.run(stop), name="sealer")
             group.create_task(self._listen(stop), name="listener")
+
+    async def _once_alone(
+        self,
+        stop: asyncio.Event,
+        group: asyncio.TaskGroup,
+        names: list[str],
+        start: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Start a part once this process holds one of `names`; stand by until then."""
+        lock = Alone(self.agency, names)
+        group.create_task(lock.run(stop), name=f"lock {names[0]}")
+        await until_set(lock.held, stop)
+        if lock.name is not None:
+            await start(lock.name)
+
+    async def _start_relays(self, stop: asyncio.Event, group: asyncio.TaskGroup, _: str) -> None:
+        async with self.agency.store.transaction() as tx:
+            heads = await outgoing.heads(tx)
+        for head in heads:
+            relay, wake = Relay(self.agency, head.stream, self.publisher), asyncio.Event()
+            self.relays.append(relay)
+            self.wakes.append(wake)
+            group.create_task(relay.run(stop, wake), name=f"relay {head.stream}")
+        upkeep = Upkeep(self.agency, self.publisher)
+        group.create_task(_every(stop, "upkeep", upkeep.step), name="upkeep")
+
+    async def _start_readers(
+        self, stop: asyncio.Event, group: asyncio.TaskGroup, consumer: str
+    ) -> None:
+        delivery = delivery_of(self.agency, self.effects)
+        for stream in incoming_streams(self.agency):
+            reader = Reader(
+                self.agency.settings.redis_url_required,
+                stream=stream,
+                group=self.agency.name,
+                consumer=consumer,
+                take=delivery.take,
+                failed=delivery.failed,
+                settings=self.agency.settings,
+            )
+            self.readers.append(reader)
+            group.create_task(reader.run(stop), name=f"reader {stream}")
+        group.create_task(_every(stop, "incoming", self._look_after_incoming), name="incoming")
 
     async def _look_after_incoming(self) -> None:
         while await held.apply_held(self.agency, self.effects):
@@ -164,6 +190,16 @@ async def _every(stop: asyncio.Event, what: str, step: Callable[[], Awaitable[No
         except UnavailableError as error:
             log.warning("waits for a peer", what=what, code=error.code)
         await pause(stop, _UPKEEP_SECONDS)
+
+
+async def until_set(event: asyncio.Event, stop: asyncio.Event) -> None:
+    """Return when `event` is set, or when told to stop."""
+    waiters = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(stop.wait())]
+    try:
+        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

@@ -23,9 +23,11 @@ async def pair(home: Path, database: Callable[[str], str], redis_url: str) -> As
 
 
 async def ready(process: Process) -> tuple[int, dict[str, dict[str, object]]]:
-    async with HealthServer(HttpSettings(port=0), process.probes(PARTS)) as server:
-        async with httpx.AsyncClient() as client:
-            answer = await client.get(f"http://127.0.0.1:{server.port}/ready")
+    async with (
+        HealthServer(HttpSettings(port=0), process.probes(PARTS)) as server,
+        httpx.AsyncClient() as client,
+    ):
+        answer = await client.get(f"http://127.0.0.1:{server.port}/ready")
     return answer.status_code, json.loads(answer.content)["probes"]
 
 
@@ -65,3 +67,26 @@ async def test_ready_fails_when_an_answer_is_overdue(pair: Pair) -> None:
             return not (await ready(ice))[1]["answers"]["ok"]
 
         await until(overdue, "an overdue answer in /ready")
+
+
+async def test_a_second_process_reads_in_a_slot_of_its_own_and_leaves_relays_alone(pair: Pair) -> None:
+    async with running(pair.hhs, pair.hhs_noted) as first:
+        await until(lambda: has_parts(first), "the first process at work")
+        async with running(pair.hhs, pair.hhs_noted) as second:
+            await until(lambda: reads(second), "the second process in a slot of its own")
+            assert not second.relays
+
+            drafts = [a_notice() for _ in range(50)]
+            await accept(pair.ice, *drafts)
+            async with running(pair.ice, pair.ice_noted):
+                await until(lambda: answered(pair.ice, drafts), "every receipt")
+
+    assert len(pair.hhs_noted.taken) == 50
+
+
+async def has_parts(process: Process) -> bool:
+    return bool(process.relays and process.readers)
+
+
+async def reads(process: Process) -> bool:
+    return bool(process.readers) and all(reader.healthy for reader in process.readers)

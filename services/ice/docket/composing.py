@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -371,7 +372,11 @@ def _raw(content: Content, name: str, code: str | None) -> None:
 
 
 def _text(person: Person, column: str, characters_max: int = _LINE_CHARACTERS_MAX) -> str:
-    text = clean(person[column])
+    """Return a value as it may travel, empty where nothing is said. Raises `RowFault` NB-1035."""
+    text = person[column]
+    # Nearly every value is plain already, and cleaning looks at each letter.
+    if not (text.isascii() and text.isprintable() and "  " not in text):
+        text = clean(text)
     if len(text) > characters_max:
         raise _PersonFault("NB-1035", column)
     return "" if _NULL_LIKE.fullmatch(text) else text
@@ -401,13 +406,15 @@ def _row_hash(row: Sighting) -> str:
     Over the values that were read, joined by tabs, so that the hash of an unchanged row stays the
     same whichever spelling its file had.
     """
-    said = "\t".join(
-        "" if value is None else str(value)
-        for name, value in zip(row._fields, row, strict=True)
-        if name not in _NOT_THE_COURTS
-    )
+    said = "\t".join(["" if value is None else str(value) for value in _COURTS(row)])
     return urlsafe_b64encode(sha256(said.encode()).digest()).rstrip(b"=").decode("ascii")
 
 
 # Where a row stands in this release's files is not what it says.
-_NOT_THE_COURTS = frozenset({"line", "child", "crosswalk_row", "case_line"})
+_COURTS = itemgetter(
+    *(
+        place
+        for place, name in enumerate(Sighting._fields)
+        if name not in {"line", "child", "crosswalk_row", "case_line"}
+    )
+)

@@ -1,10 +1,10 @@
 """One look at a whole file before it is loaded: its encoding, its lines, its digest.
 
 The release comes in latin-1 or UTF-8, file by file, and nothing in it says which. A file is UTF-8
-if all of it is; else latin-1, unless it holds both, as files that were glued together do: then each
-value decides for itself, on its way into the loader, which refuses such a file. Empty lines and lone
-carriage returns are noted, because the loader skips the first and splits at the second, and a reject
-must name the line that an editor shows.
+if all of it is; else latin-1, unless it holds both, as files that were glued together do: then
+each value decides for itself, on its way into the loader, which refuses such a file. Empty lines
+and lone carriage returns are noted, because the loader skips the first and splits at the second,
+and a reject must name the line that an editor shows.
 """
 
 import codecs

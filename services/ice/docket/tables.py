@@ -33,9 +33,10 @@ _SESSION = """
 SET enable_progress_bar = true;
 SET enable_progress_bar_print = false;
 """
-# A cast right on a column would be pushed down into the reader, where it fails the whole file; the
-# `replace` before it prevents that. Values are kept as text: NUL bytes and blanks around them gone, NULL for what only looks like a
-# value. `NA` is a value (not applicable, naturalization, NACARA) and stays.
+
+# Values are kept as text: NUL bytes and blanks around them gone, NULL for what only looks like a
+# value. `NA` is a value (not applicable, naturalization, NACARA) and stays. A cast on a bare column
+# would be pushed down into the reader, where it fails the whole file; `replace` prevents that.
 _MACROS = r"""
 CREATE MACRO plain(x) AS trim(replace(x, chr(0), ''), ' ' || chr(13));
 CREATE MACRO filled(t) AS CASE

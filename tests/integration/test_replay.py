@@ -1,0 +1,533 @@
+"""Replay: looks before it acts, restores what messages decide, and moves nothing else."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from schemas.canonical import canonical
+from schemas.envelope import Kind, Lane
+from schemas.errors import ConflictError, NotFoundError, RejectedError
+from services import cli, replay
+from services.cli.exits import exit_code_of
+from services.exchange.agency import Agency
+from services.exchange.outbox import Draft
+from services.exchange.recorded import Difference, Finding, Readable
+from services.hhs import queue
+from services.hhs.casework import CaseWork
+from services.hhs.projection import CaseProjection
+from services.ice import obligations
+from services.ice.effects import IceEffects
+from services.ledger.store import Transaction
+from services.replay import Counts, Plan, Planned, Ran, Selection, Target
+from services.replay.running import _LOCK
+from tests.agencies import Pair, accept, running, two_agencies, until, value
+from tests.notices_made import findings, recently
+
+STORE = Target.of("store")
+# What a replay may write to; every other table must stay as it is, to the byte.
+WRITTEN = {"case_file", "reply", "replay_plan", "record", "opening", "unsealed"}
+
+
+@dataclass
+class Way:
+    """Both agencies after some work: what came of which notice, and how the stores stood."""
+
+    pair: Pair
+    corrected: UUID
+    withdrawn: UUID
+    overtaken: UUID
+    taken: UUID
+    closed: UUID
+    before: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def hhs(self) -> Agency:
+        return self.pair.hhs
+
+    @property
+    def ice(self) -> Agency:
+        return self.pair.ice
+
+
+@pytest.fixture
+async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
+    """Five notices: corrected, withdrawn, overtaken by its correction, taken, and closed."""
+    async with two_agencies(home, database, redis_url) as pair:
+        opened = findings(5, on=recently())
+        await obligations.open_findings(pair.ice.store, opened, release="2026-11", actor="x")
+        ids = [row["notice_id"] for row in await rows(pair.ice, "obligation", "a_number")]
+        way = Way(pair, *ids)
+        # Its correction was accepted first, and waits at HHS for what it corrects.
+        await turn_round(pair.ice, await later(pair.ice, way.overtaken, "CORRECTION", office="DAL"))
+        async with running(pair.ice, IceEffects()), running(pair.hhs, CaseWork()):
+            await until(
+                lambda: is_(pair.hhs, 6, "SELECT count(*) FROM inbox WHERE revision > 0"), "6"
+            )
+            await accept(
+                pair.ice,
+                await later(pair.ice, way.corrected, "CORRECTION", office="MIA", priority="URGENT"),
+                await later(pair.ice, way.withdrawn, "WITHDRAWAL"),
+            )
+            for notice_id in (way.taken, way.closed):
+                await queue.take(pair.hhs.store, notice_id, actor="clerk")
+            await queue.outcome(pair.hhs.store, way.closed, code="SAFE_MOVED", actor="clerk")
+            await until(lambda: settled(pair), "every answer and reply")
+        way.before = {name: await snapshot(getattr(pair, name)) for name in ("ice", "hhs")}
+        yield way
+
+
+async def test_what_is_right_is_the_same_and_nothing_changes(way: Way) -> None:
+    planned = await plan(way.hhs)
+    ran = await run(way.hhs, planned, confirm=0)
+
+    assert planned.first == ()
+    assert asdict(planned.plan.counts) == {"new": 0, "same": 11, "changed": 0, "blocked": 0}
+    assert planned.plan.expires_at - planned.plan.made_at == timedelta(minutes=60)
+    assert (ran.counts, ran.applied, ran.written, ran.resumed) == (Counts(same=11), 0, 0, False)
+    assert await snapshot(way.hhs) == way.before["hhs"]
+    assert await actions(way.hhs) == ["replay.planned", "replay.begun", "replay.run"]
+
+
+async def test_what_was_lost_or_damaged_is_restored_exactly(way: Way) -> None:
+    for notice_id in (way.withdrawn, way.overtaken):
+        await change(way.hhs, "DELETE FROM case_file WHERE notice_id = %s", notice_id)
+    await change(
+        way.hhs,
+        "UPDATE case_file SET office = 'XXX', hearing_at = now(), message_id = gen_random_uuid(),"
+        " opened_at = now(), due_at = now() + interval '1 year', lane = 'backlog', revision = 9"
+        " WHERE notice_id = %s",
+        way.corrected,
+    )
+    await change(way.hhs, "UPDATE case_file SET outcome = 'MISSED_NO_ORDER' WHERE owner = 'clerk'")
+
+    planned = await plan(way.hhs)
+    untouched = await rows(way.hhs, "case_file", "notice_id")
+    ran = await run(way.hhs, planned, confirm=planned.plan.changes)
+
+    assert asdict(planned.plan.counts) == {"new": 4, "same": 3, "changed": 4, "blocked": 0}
+    fields = {
+        (event.message.notice_id, event.message.revision): [
+            each.field for each in event.finding.differences
+        ]
+        for event in planned.first
+    }
+    assert fields[way.corrected, 1] == ["lane", "opened_at", "due_at"]
+    assert fields[way.corrected, 2] == ["office", "hearing_at", "revision", "message_id"]
+    assert fields[way.taken, 1] == ["outcome"]
+    assert fields[way.withdrawn, 2][-1] == "state"
+    assert len(untouched) == 3, "a plan changes nothing"
+    assert ran.counts == planned.plan.counts
+    assert await snapshot(way.hhs) == way.before["hhs"]
+    assert (await plan(way.hhs)).plan.counts == Counts(same=11)
+
+
+async def test_a_lost_case_that_somebody_closed_stays_closed_and_counts_on(way: Way) -> None:
+    await change(way.hhs, "DELETE FROM case_file")
+
+    planned = await plan(way.hhs)
+    await run(way.hhs, planned, confirm=planned.plan.changes)
+
+    after = {row["notice_id"]: row for row in await rows(way.hhs, "case_file", "notice_id")}
+    before = {row["notice_id"]: row for row in way.before["hhs"] if "outcome_code" in row}
+    closed, was_closed = after[way.closed], before[str(way.closed)]
+    assert (closed["state"], closed["reply_revision"]) == ("closed", 2)
+    assert closed["outcome_code"] == "SAFE_MOVED"
+    assert closed["closed_at"] == datetime.fromisoformat(was_closed["closed_at"])
+    # Whose it was is not in the messages: it waits in the queue, and ICE is not told again.
+    taken = after[way.taken]
+    assert (taken["state"], taken["owner"], taken["reply_revision"]) == ("unowned", None, 1)
+    again = await queue.take(way.hhs.store, way.taken, actor="other")
+    assert again is not None
+    assert not again.first
+
+
+async def test_ice_restores_its_replies(way: Way) -> None:
+    await change(way.ice, "DELETE FROM reply WHERE kind = 'outcome'")
+    await change(
+        way.ice,
+        "UPDATE reply SET revision = 7, happened_at = now() WHERE notice_id = %s",
+        way.taken,
+    )
+
+    planned = await plan(way.ice)
+    await run(way.ice, planned, confirm=2)
+
+    assert asdict(planned.plan.counts) == {"new": 1, "same": 9, "changed": 1, "blocked": 0}
+    changed = next(e.finding for e in planned.first if e.finding.standing == "changed")
+    assert changed.differences[0] == Difference("revision", 7, 1)
+    assert await snapshot(way.ice) == way.before["ice"]
+
+
+async def test_a_stale_plan_is_refused_and_that_is_on_record(way: Way) -> None:
+    by_target, by_source = await plan(way.hhs), await plan(way.hhs)
+    await change(way.hhs, "UPDATE case_file SET office = 'XXX' WHERE notice_id = %s", way.taken)
+    with pytest.raises(ConflictError) as target:
+        await run(way.hhs, by_target, confirm=0)
+    await change(way.hhs, "UPDATE case_file SET office = 'HOU' WHERE notice_id = %s", way.taken)
+    await erase(way.hhs, way.taken)
+    with pytest.raises(ConflictError) as source:
+        await run(way.hhs, by_source, confirm=0)
+
+    assert [(e.value.code, e.value.where["what"]) for e in (target, source)] == [
+        ("NB-6013", "the projection"),
+        ("NB-6013", "a message"),
+    ]
+    assert exit_code_of(target.value) == 9
+    said = await last_record(way.hhs)
+    assert (said["action"], said["result"], said["reason"]) == ("replay.run", "refused", "NB-6013")
+    assert await value(way.hhs, "SELECT count(*) FROM replay_plan WHERE state <> 'planned'") == 0
+
+
+async def test_work_that_goes_on_makes_no_plan_stale(way: Way) -> None:
+    await change(way.hhs, "DELETE FROM case_file WHERE notice_id = %s", way.overtaken)
+    planned = await plan(way.hhs)
+
+    await queue.take(way.hhs.store, way.corrected, actor="other")
+    ran = await run(way.hhs, planned, confirm=2)
+
+    assert ran.applied == 2
+    taken = next(
+        row for row in await rows(way.hhs, "case_file", "due_at") if row["owner"] == "other"
+    )
+    assert taken["notice_id"] == way.corrected
+
+
+async def test_an_expired_plan_is_refused(way: Way) -> None:
+    planned = await plan(way.hhs)
+    await change(way.hhs, "UPDATE replay_plan SET expires_at = now() - interval '1 second'")
+
+    with pytest.raises(ConflictError) as caught:
+        await run(way.hhs, planned, confirm=0)
+
+    assert caught.value.code == "NB-6012"
+
+
+async def test_changes_are_confirmed_by_their_number_and_a_plan_runs_once(way: Way) -> None:
+    await change(way.hhs, "UPDATE case_file SET office = 'XXX' WHERE notice_id = %s", way.taken)
+    planned = await plan(way.hhs)
+
+    refused = []
+    for confirm in (None, 0, 2):
+        with pytest.raises(RejectedError) as caught:
+            await run(way.hhs, planned, confirm=confirm)
+        refused.append(caught.value.code)
+    await run(way.hhs, planned, confirm=1)
+    with pytest.raises(ConflictError) as again:
+        await run(way.hhs, planned, confirm=1)
+
+    assert refused == ["NB-6015", "NB-6016", "NB-6016"]
+    assert again.value.code == "NB-6019"
+    assert await snapshot(way.hhs) == way.before["hhs"]
+
+
+async def test_one_replay_runs_at_a_time(way: Way) -> None:
+    planned = await plan(way.hhs)
+
+    async with way.hhs.store.session() as session:
+        assert await session.try_lock(_LOCK)
+        with pytest.raises(ConflictError) as caught:
+            await run(way.hhs, planned, confirm=0)
+
+    assert caught.value.code == "NB-6014"
+
+
+async def test_bytes_that_are_gone_or_other_than_recorded_are_blocked(way: Way) -> None:
+    await erase(way.hhs, way.taken)
+    await change(way.hhs, "DELETE FROM case_file WHERE notice_id = %s", way.withdrawn)
+    await erase(way.hhs, way.withdrawn, revision=1)
+    for table, damage, notice_id in (
+        ("envelope", "envelope = overlay(envelope PLACING '\\x41' FROM 200)", way.closed),
+        ("payload", "body = body || '\\x20'", way.corrected),
+    ):
+        await change(
+            way.hhs,
+            f"UPDATE {table} SET {damage} WHERE message_id IN"  # noqa: S608 - constants above
+            " (SELECT message_id FROM inbox WHERE notice_id = %s AND revision = 1)",
+            notice_id,
+        )
+    await change(
+        way.hhs,
+        "DELETE FROM payload WHERE message_id IN"
+        " (SELECT message_id FROM inbox WHERE notice_id = %s AND revision = 2)",
+        way.overtaken,
+    )
+
+    planned = await plan(way.hhs)
+    ran = await run(way.hhs, planned, confirm=0)
+
+    causes = {
+        (event.message.notice_id, event.message.revision): event.finding.cause
+        for event in planned.first
+        if event.message.direction == "received"
+    }
+    assert causes == {
+        (way.taken, 1): "NB-6020",
+        (way.withdrawn, 1): "NB-6020",
+        # Order holds in a replay too: without the first revision the second has no place.
+        (way.withdrawn, 2): "NB-6023",
+        (way.closed, 1): "NB-6022",
+        (way.corrected, 1): "NB-6022",
+        (way.overtaken, 2): "NB-6021",
+    }
+    assert (ran.counts.blocked, ran.applied) == (6, 0)
+
+
+class Halting(CaseProjection):
+    """Gives up at its third batch, as a kill would."""
+
+    batches = 0
+
+    async def apply(
+        self, tx: Transaction, messages: Sequence[Readable], findings: Sequence[Finding]
+    ) -> None:
+        await super().apply(tx, messages, findings)
+        Halting.batches += 1
+        if Halting.batches == 3:
+            raise KeyboardInterrupt
+
+
+async def test_an_interrupted_run_goes_on_where_it_stood(way: Way) -> None:
+    await change(way.hhs, "UPDATE case_file SET office = 'XXX'")
+    await change(way.hhs, "DELETE FROM case_file WHERE notice_id = %s", way.overtaken)
+    planned = await plan(way.hhs)
+    changes = planned.plan.changes
+
+    with pytest.raises(KeyboardInterrupt):
+        await run(way.hhs, planned, confirm=changes, projection=Halting(), batch_max=2)
+    half = await value(way.hhs, "SELECT done FROM replay_plan")
+    ran = await run(way.hhs, planned, confirm=changes, batch_max=2)
+
+    assert isinstance(half, dict)
+    assert 0 < half["new"] + half["changed"] < changes
+    assert ran.resumed
+    assert ran.counts == planned.plan.counts
+    assert await snapshot(way.hhs) == way.before["hhs"]
+
+
+async def test_a_range_and_a_notice_select(way: Way) -> None:
+    times = [row["received_at"] for row in await rows(way.hhs, "inbox", "received_at")]
+
+    early = await plan(way.hhs, until=times[0])
+    one = await plan(way.hhs, notice_id=way.closed)
+    with pytest.raises(RejectedError) as reversed_range:
+        await plan(way.hhs, since=times[-1] + timedelta(hours=1), until=times[0])
+    with pytest.raises(NotFoundError) as stranger:
+        await replay.notice_named(way.hhs.store, str(uuid4()))
+
+    assert early.plan.counts == Counts()
+    assert (await run(way.hhs, early)).counts == Counts()
+    assert one.plan.counts == Counts(same=3)
+    assert await replay.notice_named(way.hhs.store, str(way.closed)) == way.closed
+    assert (reversed_range.value.code, stranger.value.code) == ("NB-6011", "NB-6024")
+    assert exit_code_of(reversed_range.value) == 2
+
+
+async def test_a_file_gets_stored_envelopes_in_order_and_nothing_else_happens(
+    way: Way, tmp_path: Path
+) -> None:
+    path = tmp_path / "copy.ndjson"
+    planned = await plan(way.hhs, target=Target.of(f"file:{path}"))
+
+    with replay.opened(planned.plan.target) as sink:
+        ran = await run(way.hhs, planned, sink=sink)
+    with pytest.raises(ConflictError) as taken, replay.opened(planned.plan.target):
+        pass
+
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    envelopes = {
+        str(row["message_id"]): row["envelope"].decode()
+        for row in await rows(way.hhs, "envelope", "message_id")
+    }
+    assert (ran.written, ran.applied) == (len(lines), 0) == (11, 0)
+    assert all(line["envelope"] == envelopes[line["message_id"]] for line in lines)
+    assert {line["direction"] for line in lines} == {"received", "sent"}
+    of_one = [line for line in lines if line["notice_id"] == str(way.overtaken)]
+    assert [line["revision"] for line in of_one] == [1, 2]
+    assert os.stat(path).st_mode & 0o777 == 0o600  # noqa: PTH116
+    assert taken.value.code == "NB-7013"
+    assert {name for name in os.listdir(tmp_path) if "copy" in name} == {"copy.ndjson"}  # noqa: PTH208
+    assert await snapshot(way.hhs) == way.before["hhs"]
+
+
+async def test_the_ledger_says_who_why_and_how_many_without_names(way: Way) -> None:
+    planned = await plan(way.hhs)
+    await run(way.hhs, planned, confirm=0)
+
+    said = await last_record(way.hhs)
+    assert said["detail"]["plan_id"] == str(planned.plan.plan_id)
+    assert {name: said["detail"][name] for name in ("new", "same", "changed", "blocked")} == {
+        "new": 0,
+        "same": 11,
+        "changed": 0,
+        "blocked": 0,
+    }
+    assert "operator" not in json.dumps(said)
+    assert "drill" not in json.dumps(said)
+    opened = await value(way.hhs, "SELECT opened FROM opening ORDER BY record_id DESC LIMIT 1")
+    assert isinstance(opened, dict)
+    assert (opened["actor"]["value"], opened["text"]["value"]) == ("operator", "drill")
+
+
+def test_exit_codes_and_json_of_the_commands(
+    database: Callable[[str], str],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NOTICEBUS_DATABASE_URL", database("hhs"))
+    monkeypatch.setenv("NOTICEBUS_HOME", str(home))
+    line = ["--agency", "hhs", "replay"]
+
+    assert cli.execute([*line, "plan", "--to", "store", "-o", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    run = [*line, "run", plan["plan_id"], "--reason", "x", "--confirm", "0"]
+
+    assert plan["schema"] == "noticebus.v1/replay.plan"
+    assert plan["counts"] == {"new": 0, "same": 0, "changed": 0, "blocked": 0}
+    assert (plan["changes"], plan["items"]) == (0, [])
+    assert cli.execute(run) == 0
+    assert cli.execute(run) == 9
+    assert cli.execute([*line, "run", str(uuid7()), "--reason", "x"]) == 3
+    assert cli.execute([*line, "run", "%", "--reason", "x"]) == 3
+    assert cli.execute([*line, "plan", "--since", "2026-01-02", "--until", "2026-01-01"]) == 2
+    assert cli.execute([*line, "plan", "--to", "stream:x"]) == 2
+    assert cli.execute([*line, "plan", "--notice", str(uuid7())]) == 3
+    told = capsys.readouterr().err
+    for code in ("NB-6019", "NB-6010", "NB-6011", "NB-6017", "NB-6024"):
+        assert code in told
+
+
+async def plan(agency: Agency, *, target: Target = STORE, **selected: Any) -> Planned:
+    return await replay.plan(
+        agency.store,
+        agency.name,
+        selection=Selection(**selected),
+        target=target,
+        actor="operator",
+    )
+
+
+async def run(agency: Agency, planned: Planned, **given: Any) -> Ran:
+    made: Plan = planned.plan
+    return await replay.run(
+        agency.store, agency.name, made, actor="operator", reason="drill", **given
+    )
+
+
+async def rows(agency: Agency, table: str, order: str) -> list[dict[str, Any]]:
+    async with agency.store.transaction() as tx:
+        cursor = await tx.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - constants
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+
+
+async def change(agency: Agency, statement: str, *values: object) -> None:
+    async with agency.store.transaction() as tx:
+        await tx.execute(statement, values)
+
+
+async def erase(agency: Agency, notice_id: UUID, revision: int = 1) -> None:
+    await change(
+        agency,
+        "UPDATE payload SET salt = NULL, body = NULL, erased_at = now() WHERE message_id IN"
+        " (SELECT message_id FROM inbox WHERE notice_id = %s AND revision = %s)",
+        notice_id,
+        revision,
+    )
+
+
+async def snapshot(agency: Agency) -> list[dict[str, Any]]:
+    """Return every row that a replay must leave as it was, or bring back to what it was."""
+    async with agency.store.transaction() as tx:
+        cursor = await tx.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace = 'public'::regnamespace ORDER BY relname"
+        )
+        tables = [row[0] for row in await cursor.fetchall()]
+        kept: list[dict[str, Any]] = []
+        for table in tables:
+            if table not in WRITTEN - {"case_file", "reply"}:
+                found = await tx.execute(
+                    f"SELECT to_jsonb(t) FROM {table} AS t ORDER BY t::text"  # noqa: S608 - of its own catalogue
+                )
+                kept += [{"table": table, **row[0]} for row in await found.fetchall()]
+    return kept
+
+
+async def actions(agency: Agency) -> list[str]:
+    async with agency.store.transaction() as tx:
+        cursor = await tx.execute(
+            "SELECT action FROM record WHERE action LIKE 'replay.%%' ORDER BY record_id"
+        )
+        return [row[0] for row in await cursor.fetchall()]
+
+
+async def last_record(agency: Agency) -> Any:
+    said = await value(agency, "SELECT record FROM record ORDER BY record_id DESC LIMIT 1")
+    assert isinstance(said, bytes)
+    return json.loads(said)
+
+
+async def is_(agency: Agency, expected: object, query: str) -> bool:
+    return await value(agency, query) == expected
+
+
+async def settled(pair: Pair) -> bool:
+    """Say whether every message of both sides has its receipt and nothing is held."""
+    owed = "SELECT count(*) FROM sent WHERE answer IS NULL OR answer = 'refusal'"
+    return (
+        await value(pair.ice, "SELECT count(*) FROM reply") == 3
+        and await value(pair.hhs, "SELECT count(*) FROM inbox WHERE state = 'applied'") == 8
+        and not await value(pair.ice, owed)
+        and not await value(pair.hhs, owed)
+        and not await value(pair.ice, "SELECT count(*) FROM outbox")
+        and not await value(pair.hhs, "SELECT count(*) FROM outbox")
+    )
+
+
+async def later(
+    ice: Agency, notice_id: UUID, kind: str, *, office: str | None = None, **changes: str
+) -> Draft:
+    """Return revision 2 of a notice, made from its first."""
+    async with ice.store.transaction() as tx:
+        cursor = await tx.execute(
+            "SELECT r.message_id, p.body FROM notice_revision AS r"
+            " JOIN payload AS p USING (message_id) WHERE r.notice_id = %s",
+            [notice_id],
+        )
+        [(message_id, body)] = await cursor.fetchall()
+    reason = "HEARING_VACATED" if kind == "WITHDRAWAL" else "DATA_ENTRY"
+    said = json.loads(body) | changes | {"revision": 2, "notice_kind": kind}
+    said |= {"supersedes": str(message_id), "reason_code": reason}
+    if office is not None:
+        said["aor_code"] = office
+    return Draft(
+        message_id=uuid7(),
+        kind=Kind.FTA,
+        lane=Lane.LIVE,
+        notice_id=notice_id,
+        revision=2,
+        body=canonical(said),
+        salt=os.urandom(32),
+        correlation_id=notice_id,
+        made_at=datetime.now(UTC),
+    )
+
+
+async def turn_round(ice: Agency, second: Draft) -> None:
+    """Accept a second revision, and put it into the outbox before everything else."""
+    await accept(ice, second)
+    await change(ice, "ALTER TABLE outbox ALTER COLUMN position SET GENERATED BY DEFAULT")
+    await change(
+        ice,
+        "UPDATE outbox SET position = (SELECT min(position) - 1 FROM outbox) WHERE message_id = %s",
+        second.message_id,
+    )
