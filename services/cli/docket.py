@@ -151,9 +151,11 @@ def synthesize(
 
 def _import(session: Session, asked: Reading) -> "Imported":
     """Read the tables, then open what they say, each with its progress."""
+    from services.garbage import collect_seldom
     from services.ice.docket.scan import Docket
     from services.ice.releases import take_in
 
+    collect_seldom()
     with session.attached(), _spill(session.settings.agency_home / "spill") as spill:
         with session.progress("reading", unit="rows") as reading:
             docket = Docket.open(

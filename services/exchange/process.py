@@ -32,6 +32,7 @@ from services.exchange.relay import Relay
 from services.exchange.status import Status
 from services.exchange.store import outgoing
 from services.exchange.upkeep import Upkeep
+from services.garbage import collect_seldom
 from services.ledger.sealer import Sealer
 from services.settings import Settings
 from services.telemetry.health import HealthServer, Probe
@@ -217,6 +218,7 @@ async def serve(
     stop: asyncio.Event | None = None,
 ) -> None:
     """Run an agency's parts until SIGTERM, SIGINT or `stop`; health and metrics over HTTP."""
+    collect_seldom()
     ending = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,6 +7,7 @@ a stream are out at any time; the rest wait in the outbox.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -203,8 +204,8 @@ class Relay:
         if again:
             MESSAGES_REPUBLISHED.labels("asked").inc(len(messages))
         else:
-            for message in messages:
-                MESSAGES_PUBLISHED.labels(head.lane, message.kind).inc()
+            for kind, count in Counter(message.kind for message in messages).items():
+                MESSAGES_PUBLISHED.labels(head.lane, kind).inc(count)
         log.info(
             "messages published",
             stream=self.stream,

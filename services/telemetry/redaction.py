@@ -14,18 +14,20 @@ from typing import cast
 
 from structlog.typing import EventDict
 
+from schemas import notice
 from schemas.errors import NoticeBusError
 
 REDACTED = "[redacted]"
 
-PERSONAL_FIELDS = frozenset(
+# A notice's own fields come from the border. There `state` is the one of an address; in a line it is
+# where a notice or a case stands, and an address is dropped whole wherever it goes by its name.
+PERSONAL_FIELDS = (notice.PERSONAL_FIELDS - {"state"}) | frozenset(
     {
-        "a_number", "a_number_raw", "alien_number", "match_key", "given_name", "family_name",
-        "name_given", "name_family", "first_name", "last_name", "birth_date", "birthdate", "dob",
-        "c_birthdate", "turns_18_on", "nationality", "phone", "email", "sponsor", "zip", "street",
-        "address", "payload", "body", "content", "plaintext", "data", "opened", "salt", "note",
-        "password", "passphrase", "secret", "token", "authorization", "cookie", "private_key",
-        "database_url", "redis_url", "envelope", "jws", "jwe",
+        "alien_number", "first_name", "last_name", "birthdate", "dob", "c_birthdate",
+        "nationality", "phone", "email", "sponsor", "street", "address", "address_line1", "payload",
+        "body", "content", "plaintext", "data", "opened", "salt", "note", "password", "passphrase",
+        "secret", "token", "authorization", "cookie", "private_key", "database_url", "redis_url",
+        "envelope", "jws", "jwe",
     }
 )  # fmt: skip
 PERSONAL_PREFIXES = ("address_", "name_", "a_number", "birth_")

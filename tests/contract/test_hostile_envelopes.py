@@ -64,6 +64,17 @@ def test_the_good_envelope_is_taken() -> None:
     assert (envelope.attributes, content) == (ATTRIBUTES, Opened(BODY, SALT))
 
 
+def in_the_plain_alphabet() -> bytes:
+    """Return a good envelope in the other base64 alphabet, whose two characters are in it.
+
+    Base64 of ASCII rarely has them, and of a signature not always: sign until they are there.
+    """
+    while True:
+        jws = signed(payload())
+        if b"-" in jws and b"_" in jws:
+            return jws.replace(b"-", b"+").replace(b"_", b"/")
+
+
 @pytest.mark.parametrize(
     ("what", "jws", "code"),
     [
@@ -90,7 +101,7 @@ def test_the_good_envelope_is_taken() -> None:
         ("too large", b"." * (MESSAGE_BYTES_MAX + 1), "NB-2001"),
         ("padding", GOOD + b"==", "NB-2003"),
         ("blank at the end", GOOD + b"\n", "NB-2003"),
-        ("plain alphabet", GOOD.replace(b"_", b"/").replace(b"-", b"+"), "NB-2003"),
+        ("plain alphabet", in_the_plain_alphabet(), "NB-2003"),
         ("not ASCII", b"\xff\xfe." + GOOD, "NB-2002"),
         ("not ASCII inside", GOOD[:-5] + b"\xc3\xa9abc", "NB-2003"),
         ("NUL", GOOD[:-3] + b"\0ab", "NB-2003"),

@@ -69,7 +69,7 @@ async def test_ready_fails_when_an_answer_is_overdue(pair: Pair) -> None:
         await until(overdue, "an overdue answer in /ready")
 
 
-async def test_a_second_process_reads_in_a_slot_of_its_own_and_leaves_relays_alone(pair: Pair) -> None:
+async def test_a_second_process_reads_in_its_own_slot_and_leaves_relays_alone(pair: Pair) -> None:
     async with running(pair.hhs, pair.hhs_noted) as first:
         await until(lambda: has_parts(first), "the first process at work")
         async with running(pair.hhs, pair.hhs_noted) as second:

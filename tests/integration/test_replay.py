@@ -3,84 +3,34 @@
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from uuid_utils.compat import uuid7
 
-from schemas.canonical import canonical
-from schemas.envelope import Kind, Lane
 from schemas.errors import ConflictError, NotFoundError, RejectedError
 from services import cli, replay
 from services.cli.exits import exit_code_of
 from services.exchange.agency import Agency
-from services.exchange.outbox import Draft
 from services.exchange.recorded import Difference, Finding, Readable
 from services.hhs import queue
-from services.hhs.casework import CaseWork
 from services.hhs.projection import CaseProjection
-from services.ice import obligations
-from services.ice.effects import IceEffects
 from services.ledger.store import Transaction
 from services.replay import Counts, Plan, Planned, Ran, Selection, Target
 from services.replay.running import _LOCK
-from tests.agencies import Pair, accept, running, two_agencies, until, value
-from tests.notices_made import findings, recently
+from tests.agencies import value
+from tests.replays import Way, a_way, actions, change, erase, last_record, rows, snapshot
 
 STORE = Target.of("store")
-# What a replay may write to; every other table must stay as it is, to the byte.
-WRITTEN = {"case_file", "reply", "replay_plan", "record", "opening", "unsealed"}
-
-
-@dataclass
-class Way:
-    """Both agencies after some work: what came of which notice, and how the stores stood."""
-
-    pair: Pair
-    corrected: UUID
-    withdrawn: UUID
-    overtaken: UUID
-    taken: UUID
-    closed: UUID
-    before: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-    @property
-    def hhs(self) -> Agency:
-        return self.pair.hhs
-
-    @property
-    def ice(self) -> Agency:
-        return self.pair.ice
 
 
 @pytest.fixture
 async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    """Five notices: corrected, withdrawn, overtaken by its correction, taken, and closed."""
-    async with two_agencies(home, database, redis_url) as pair:
-        opened = findings(5, on=recently())
-        await obligations.open_findings(pair.ice.store, opened, release="2026-11", actor="x")
-        ids = [row["notice_id"] for row in await rows(pair.ice, "obligation", "a_number")]
-        way = Way(pair, *ids)
-        # Its correction was accepted first, and waits at HHS for what it corrects.
-        await turn_round(pair.ice, await later(pair.ice, way.overtaken, "CORRECTION", office="DAL"))
-        async with running(pair.ice, IceEffects()), running(pair.hhs, CaseWork()):
-            await until(
-                lambda: is_(pair.hhs, 6, "SELECT count(*) FROM inbox WHERE revision > 0"), "6"
-            )
-            await accept(
-                pair.ice,
-                await later(pair.ice, way.corrected, "CORRECTION", office="MIA", priority="URGENT"),
-                await later(pair.ice, way.withdrawn, "WITHDRAWAL"),
-            )
-            for notice_id in (way.taken, way.closed):
-                await queue.take(pair.hhs.store, notice_id, actor="clerk")
-            await queue.outcome(pair.hhs.store, way.closed, code="SAFE_MOVED", actor="clerk")
-            await until(lambda: settled(pair), "every answer and reply")
-        way.before = {name: await snapshot(getattr(pair, name)) for name in ("ice", "hhs")}
+    async with a_way(home, database, redis_url) as way:
         yield way
 
 
@@ -419,115 +369,4 @@ async def run(agency: Agency, planned: Planned, **given: Any) -> Ran:
     made: Plan = planned.plan
     return await replay.run(
         agency.store, agency.name, made, actor="operator", reason="drill", **given
-    )
-
-
-async def rows(agency: Agency, table: str, order: str) -> list[dict[str, Any]]:
-    async with agency.store.transaction() as tx:
-        cursor = await tx.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - constants
-        names = [column.name for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-
-
-async def change(agency: Agency, statement: str, *values: object) -> None:
-    async with agency.store.transaction() as tx:
-        await tx.execute(statement, values)
-
-
-async def erase(agency: Agency, notice_id: UUID, revision: int = 1) -> None:
-    await change(
-        agency,
-        "UPDATE payload SET salt = NULL, body = NULL, erased_at = now() WHERE message_id IN"
-        " (SELECT message_id FROM inbox WHERE notice_id = %s AND revision = %s)",
-        notice_id,
-        revision,
-    )
-
-
-async def snapshot(agency: Agency) -> list[dict[str, Any]]:
-    """Return every row that a replay must leave as it was, or bring back to what it was."""
-    async with agency.store.transaction() as tx:
-        cursor = await tx.execute(
-            "SELECT relname FROM pg_class WHERE relkind = 'r'"
-            " AND relnamespace = 'public'::regnamespace ORDER BY relname"
-        )
-        tables = [row[0] for row in await cursor.fetchall()]
-        kept: list[dict[str, Any]] = []
-        for table in tables:
-            if table not in WRITTEN - {"case_file", "reply"}:
-                found = await tx.execute(
-                    f"SELECT to_jsonb(t) FROM {table} AS t ORDER BY t::text"  # noqa: S608 - of its own catalogue
-                )
-                kept += [{"table": table, **row[0]} for row in await found.fetchall()]
-    return kept
-
-
-async def actions(agency: Agency) -> list[str]:
-    async with agency.store.transaction() as tx:
-        cursor = await tx.execute(
-            "SELECT action FROM record WHERE action LIKE 'replay.%%' ORDER BY record_id"
-        )
-        return [row[0] for row in await cursor.fetchall()]
-
-
-async def last_record(agency: Agency) -> Any:
-    said = await value(agency, "SELECT record FROM record ORDER BY record_id DESC LIMIT 1")
-    assert isinstance(said, bytes)
-    return json.loads(said)
-
-
-async def is_(agency: Agency, expected: object, query: str) -> bool:
-    return await value(agency, query) == expected
-
-
-async def settled(pair: Pair) -> bool:
-    """Say whether every message of both sides has its receipt and nothing is held."""
-    owed = "SELECT count(*) FROM sent WHERE answer IS NULL OR answer = 'refusal'"
-    return (
-        await value(pair.ice, "SELECT count(*) FROM reply") == 3
-        and await value(pair.hhs, "SELECT count(*) FROM inbox WHERE state = 'applied'") == 8
-        and not await value(pair.ice, owed)
-        and not await value(pair.hhs, owed)
-        and not await value(pair.ice, "SELECT count(*) FROM outbox")
-        and not await value(pair.hhs, "SELECT count(*) FROM outbox")
-    )
-
-
-async def later(
-    ice: Agency, notice_id: UUID, kind: str, *, office: str | None = None, **changes: str
-) -> Draft:
-    """Return revision 2 of a notice, made from its first."""
-    async with ice.store.transaction() as tx:
-        cursor = await tx.execute(
-            "SELECT r.message_id, p.body FROM notice_revision AS r"
-            " JOIN payload AS p USING (message_id) WHERE r.notice_id = %s",
-            [notice_id],
-        )
-        [(message_id, body)] = await cursor.fetchall()
-    reason = "HEARING_VACATED" if kind == "WITHDRAWAL" else "DATA_ENTRY"
-    said = json.loads(body) | changes | {"revision": 2, "notice_kind": kind}
-    said |= {"supersedes": str(message_id), "reason_code": reason}
-    if office is not None:
-        said["aor_code"] = office
-    return Draft(
-        message_id=uuid7(),
-        kind=Kind.FTA,
-        lane=Lane.LIVE,
-        notice_id=notice_id,
-        revision=2,
-        body=canonical(said),
-        salt=os.urandom(32),
-        correlation_id=notice_id,
-        made_at=datetime.now(UTC),
-    )
-
-
-async def turn_round(ice: Agency, second: Draft) -> None:
-    """Accept a second revision, and put it into the outbox before everything else."""
-    await accept(ice, second)
-    await change(ice, "ALTER TABLE outbox ALTER COLUMN position SET GENERATED BY DEFAULT")
-    await change(
-        ice,
-        "UPDATE outbox SET position = (SELECT min(position) - 1 FROM outbox) WHERE message_id = %s",
-        second.message_id,
     )

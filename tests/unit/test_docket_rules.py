@@ -18,6 +18,8 @@ MISSED = HearingOutcome.MISSED_NO_ORDER
 TRAPS = (
     "09 10 16 19 30 33 34 35 38 46 49 4A 55 59 5A 74 8A 96 97 99 9A 9B 9C 9V".split()  # noqa: SIM905
 )
+# Kinds of case in which a decision in absentia means a missed hearing.
+SENDING = {"RMV", "AOC", "WHO", "DEP", "EXC"}
 
 
 def an_adjournment(adj_rsn: str | None, rec_type: str = "A", medium: str = "P") -> Codes:
@@ -49,7 +51,7 @@ def test_order_in_absentia_in_a_removal_case_is_sent_at_once() -> None:
     assert decide(an_order()) == Decision(Treatment.SEND, ORDERED)
 
 
-@pytest.mark.parametrize("case_type", ["RMV", "AOC", "WHO", "DEP", "EXC"])
+@pytest.mark.parametrize("case_type", sorted(SENDING))
 def test_order_is_sent_where_absence_means_a_missed_hearing(case_type: str) -> None:
     assert decide(an_order(case_type=case_type)).treatment is Treatment.SEND
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from schemas import notice
 from schemas.errors import UnavailableError
 from services import telemetry
 from services.settings import HttpSettings
@@ -66,6 +67,22 @@ def test_personal_fields_are_dropped_at_any_depth(lines: io.StringIO) -> None:
     assert "crosswalk.csv" in text
     for secret in ("200000417", "Luz", "Elm"):
         assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "field",
+    sorted((notice.PERSONAL_FIELDS - {"state"}) | {"address_line1", "address_zip", "Line1"}),
+)
+def test_every_personal_field_of_a_notice_is_dropped(lines: io.StringIO, field: str) -> None:
+    structlog.get_logger().warning("row skipped", row={field: "Invented"}, **{field: "Invented"})
+
+    assert "Invented" not in lines.getvalue()
+
+
+def test_where_a_notice_stands_stays_readable(lines: io.StringIO) -> None:
+    structlog.get_logger().info("notice recorded", state="recorded")
+
+    assert last(lines)["state"] == "recorded"
 
 
 @pytest.mark.parametrize(

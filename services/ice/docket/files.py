@@ -162,7 +162,8 @@ def _measured(line_bytes: int, chunk: bytes, name: str) -> int:
 
 def _rows(tail: bytes, chunk: bytes, before: int, breaks: _Breaks) -> int:
     """Count the rows that end in a chunk, and note where line numbers part."""
-    if b"\n\n" not in chunk and b"\r" not in chunk and not chunk.startswith(b"\n"):
+    at_boundary = tail.endswith(b"\r") or chunk.startswith(b"\n")
+    if not at_boundary and b"\n\n" not in chunk and b"\r" not in chunk:
         return chunk.count(b"\n")
     # The tail gives the patterns what they look back at; it was counted with its own chunk.
     seen, start = tail + chunk, len(tail)
