@@ -1,6 +1,6 @@
 """Small dockets written row by row: valid defaults, and the test states only what matters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -145,11 +145,9 @@ def an_order(folder: Path, **crosswalk: object) -> DocketMade:
     return a_docket(folder, **crosswalk).proceeding(**ORDER).hearing(ADJ_RSN="8B")
 
 
-def open_docket(folder: Path, *, memory_limit: str = "256MB") -> Docket:
+def open_docket(folder: Path) -> Docket:
     """Open a docket as of a fixed day."""
-    return Docket.open(
-        folder, spill=folder.parent / "spill", as_of=TODAY, memory_limit=memory_limit
-    )
+    return Docket.open(folder, spill=folder.parent / "spill", as_of=TODAY)
 
 
 def rejected(docket: Docket) -> list[tuple[str, int, str]]:
@@ -157,8 +155,3 @@ def rejected(docket: Docket) -> list[tuple[str, int, str]]:
     for _ in docket.findings():
         pass
     return [(reject.file, reject.line, reject.code) for reject in sorted(docket.rejects)]
-
-
-def told(lines: Iterable[str]) -> str:
-    """Join lines for a message."""
-    return "\n".join(lines)

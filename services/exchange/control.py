@@ -5,27 +5,25 @@ recomputed from its batch is the one in a checkpoint signed by the peer's log ke
 raises `EvidenceError`, the obligations stay open, and both sides' bytes are kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import structlog
 
-from schemas.canonical import canonical, unb64
+from schemas.canonical import unb64
 from schemas.catalog import parse_body
-from schemas.checkpoint import Checkpoint, verify_checkpoint
+from schemas.checkpoint import verify_checkpoint
 from schemas.envelope import Attributes, Kind
 from schemas.errors import EvidenceError
-from schemas.proof import append as grow
-from schemas.proof import leaf_hash, root_of
 from schemas.reply import Head, Receipts, Refusal, Resend, Void
 from services.exchange import gaps
 from services.exchange.agency import Agency
 from services.exchange.effects import Answered, Effects
 from services.exchange.intake import Arrived
 from services.exchange.outbox import OUTBOX_CHANNEL
+from services.exchange.receipts import verify_batch
 from services.exchange.store import answered, incoming, outgoing, published
 from services.exchange.store.incoming import InboxRow
 from services.ledger.records import make_record
@@ -33,37 +31,6 @@ from services.ledger.store import Transaction, append, notify
 from services.telemetry.metrics import MESSAGES_RECEIVED
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A receipts message whose proof holds: records by index, the size after, the root."""
-
-    records: Sequence[tuple[int, Mapping[str, Any]]]
-    checkpoint: Checkpoint
-    note: str
-
-
-def verify_batch(receipts: Receipts, agency: Agency) -> Batch:
-    """Recompute the root of a sealed batch and find it in its signed checkpoint.
-
-    Raises `EvidenceError` NB-3020 when the root or the size differ, or what `verify_checkpoint`
-    raises for a checkpoint that the peer's log key did not sign.
-    """
-    checkpoint = verify_checkpoint(receipts.checkpoint, agency.directory.log_keys)
-    records: list[tuple[int, Mapping[str, Any]]] = []
-    leaves: list[bytes] = []
-    for index, entry in enumerate(receipts.entries, receipts.index):
-        if entry.record is not None:
-            records.append((index, entry.record))
-            leaves.append(leaf_hash(canonical(entry.record)))
-        else:
-            leaves.append(unb64(entry.leaf or ""))
-    frontier = grow([unb64(node) for node in receipts.frontier], receipts.index, leaves)
-    size = receipts.index + len(leaves)
-    if checkpoint.size != size or root_of(frontier, size) != checkpoint.root:
-        raise EvidenceError("NB-3020", index=receipts.index, size=checkpoint.size)
-    return Batch(records=records, checkpoint=checkpoint, note=receipts.checkpoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,31 +161,33 @@ class Intake:
             ],
             owes=self.agency.peer,
         )
-        await incoming.add(
-            tx,
-            stream,
-            generation,
-            [
-                InboxRow(
-                    message_id=message.attributes.id,
-                    sequence=message.attributes.sequence,
-                    kind=str(message.attributes.kind),
-                    notice_id=message.attributes.subject,
-                    revision=message.attributes.revision,
-                    envelope_hash=message.arrived.envelope.hash,
-                    state="applied" if message.attributes.id in ready else "held",
-                    record_id=record_id,
-                )
-                for message, record_id in zip(fresh, records, strict=True)
-            ],
-            now,
-        )
-        await outgoing.keep_envelopes(
-            tx, [(message.attributes.id, message.arrived.entry.jws) for message in fresh]
-        )
-        await outgoing.keep_payloads(
-            tx, [(message.attributes.id, message.salt, message.plain) for message in fresh]
-        )
+        # Nothing here waits for the one before: it is one conversation with the server.
+        async with tx.pipeline():
+            await incoming.add(
+                tx,
+                stream,
+                generation,
+                [
+                    InboxRow(
+                        message_id=message.attributes.id,
+                        sequence=message.attributes.sequence,
+                        kind=str(message.attributes.kind),
+                        notice_id=message.attributes.subject,
+                        revision=message.attributes.revision,
+                        envelope_hash=message.arrived.envelope.hash,
+                        state="applied" if message.attributes.id in ready else "held",
+                        record_id=record_id,
+                    )
+                    for message, record_id in zip(fresh, records, strict=True)
+                ],
+                now,
+            )
+            await outgoing.keep_envelopes(
+                tx, [(message.attributes.id, message.arrived.entry.jws) for message in fresh]
+            )
+            await outgoing.keep_payloads(
+                tx, [(message.attributes.id, message.salt, message.plain) for message in fresh]
+            )
         await self.effects.apply(tx, [as_taken(message, now) for message in turn])
         if any(message.attributes.time - now > _SKEW_MAX for message in fresh):
             await dead.raise_alarm(tx, "NB-2121", stream, now)

@@ -108,9 +108,9 @@ class Relay:
                 return []
             # Signing and encrypting leave the loop free to answer others meanwhile.
             numbered = await asyncio.to_thread(self._seal, head, waiting)
-            await outgoing.number(tx, head, numbered, now)
             records = self._records(head, numbered, waiting, now)
-            if records:
+            async with tx.pipeline():
+                await outgoing.number(tx, head, numbered, now)
                 await append(tx, records)
         return numbered
 

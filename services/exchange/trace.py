@@ -21,7 +21,7 @@ from schemas.errors import EvidenceError, NoticeBusError
 from schemas.proof import leaf_hash, verify_inclusion
 from schemas.reply import Receipts
 from services.exchange.agency import Agency
-from services.exchange.control import verify_batch
+from services.exchange.receipts import verify_batch
 from services.exchange.store import traced
 from services.exchange.store.traced import TracedMessage, TracedRecord
 from services.ledger import tree

@@ -19,8 +19,8 @@ from schemas.errors import NoticeBusError
 
 REDACTED = "[redacted]"
 
-# A notice's own fields come from the border. There `state` is the one of an address; in a line it is
-# where a notice or a case stands, and an address is dropped whole wherever it goes by its name.
+# A notice's own fields come from the border. There `state` belongs to an address; in a line it is
+# where a notice or a case stands, and the rest of an address is dropped anyway.
 PERSONAL_FIELDS = (notice.PERSONAL_FIELDS - {"state"}) | frozenset(
     {
         "alien_number", "first_name", "last_name", "birthdate", "dob", "c_birthdate",

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -17,7 +18,7 @@ from services.ice.docket.findings import Finding
 from services.ice.docket.rejects import write_rejects
 from services.ice.docket.scan import Docket
 from services.ice.docket.stories import ASKED, NONE, REJECTED, SENT
-from services.ice.docket.synthesize import ANSWERS, answers, synthesize
+from services.ice.docket.synthesize import answers, synthesize
 from services.ice.revisions import check
 from tests.docket_made import a_docket, an_order
 
@@ -28,10 +29,8 @@ Answer = tuple[str, str, str]
 """Expected, outcome, code."""
 
 
-def opened(folder: Path, *, memory_limit: str = "256MB") -> Docket:
-    return Docket.open(
-        folder, spill=folder.parent / "spill", as_of=AS_OF, memory_limit=memory_limit
-    )
+def opened(folder: Path) -> Docket:
+    return Docket.open(folder, spill=folder.parent / "spill", as_of=AS_OF)
 
 
 def found(findings: list[Finding]) -> dict[tuple[int, int, int], Answer]:
@@ -104,8 +103,6 @@ def test_every_finding_makes_a_valid_notice(tmp_path: Path) -> None:
 
 
 def made_notice(finding: Finding) -> Notice:
-    from uuid import UUID
-
     content = {**finding.content, "detected_at": "2026-11-23T08:00:00.000000Z"}
     return check(content, UUID("019c0de0-1111-7222-8333-000000000001"))[0]
 
@@ -307,4 +304,3 @@ def test_large_docket_is_read_in_little_memory(tmp_path: Path) -> None:
     count, memory_mb = map(int, done.stdout.split())
     assert count == 1_000
     assert memory_mb < 300
-    assert not (tmp_path / "docket" / ANSWERS).with_suffix(".new").exists()

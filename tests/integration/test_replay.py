@@ -116,6 +116,15 @@ async def test_ice_restores_its_replies(way: Way) -> None:
     assert await snapshot(way.ice) == way.before["ice"]
 
 
+async def test_a_message_that_was_taken_on_a_later_attempt_counts_from_then(way: Way) -> None:
+    # Redriven after a refusal: the inbox row is that of the first arrival, the record is not.
+    await change(way.hhs, "UPDATE inbox SET received_at = received_at - interval '1 day'")
+
+    planned = await plan(way.hhs)
+
+    assert planned.plan.counts == Counts(same=11)
+
+
 async def test_a_stale_plan_is_refused_and_that_is_on_record(way: Way) -> None:
     by_target, by_source = await plan(way.hhs), await plan(way.hhs)
     await change(way.hhs, "UPDATE case_file SET office = 'XXX' WHERE notice_id = %s", way.taken)

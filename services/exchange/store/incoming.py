@@ -86,7 +86,8 @@ INSERT INTO inbox (stream, generation, received_at, message_id, sequence, kind, 
 SELECT %s, %s, %s, * FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::uuid[], %b::int[],
                                  %b::bytea[], %b::text[], %b::bigint[], %b::uuid[])
 ON CONFLICT (message_id) DO UPDATE
-    SET state = EXCLUDED.state, record_id = EXCLUDED.record_id, answered_by = NULL
+    SET state = EXCLUDED.state, record_id = EXCLUDED.record_id, answered_by = NULL,
+        received_at = EXCLUDED.received_at
     WHERE inbox.state = 'refused' AND inbox.envelope_hash = EXCLUDED.envelope_hash
 """
 

@@ -31,7 +31,7 @@ from schemas.notice import (
 from services.ice.docket.crosswalk import Crosswalk, Person
 from services.ice.docket.files import Look
 from services.ice.docket.findings import CourtKeys, Finding
-from services.ice.docket.layout import CASES, CROSSWALK
+from services.ice.docket.layout import CASES, CROSSWALK, SCHEDULE
 from services.ice.docket.queries import Sighting
 from services.ice.docket.rejects import Reject, RowFault
 from services.ice.docket.rules import Decision
@@ -73,6 +73,10 @@ class _CaseFault(RowFault):
     """The fault is in the row of the case."""
 
 
+class _HearingFault(RowFault):
+    """The fault is in the schedule row, which an order takes time and place from."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Composer:
     """Makes the findings of one release; `latest` is the last day that can have been missed."""
@@ -92,7 +96,7 @@ class Composer:
         if row.proceeding_key is None:
             raise RowFault("NB-1014", "IDNPROCEEDING")
         if row.mismatch:
-            raise RowFault("NB-1023", "IDNCASE")
+            raise _HearingFault("NB-1023", "IDNCASE")
         if row.is_order and row.rec_type is None:
             raise RowFault("NB-1020", "COMP_DATE")
         base_city, zone = _court(row.base_city)
@@ -134,6 +138,9 @@ class Composer:
         if isinstance(fault, _PersonFault):
             line = self.crosswalk.line(row.crosswalk_row)
             return Reject(CROSSWALK.file, line, fault.code, fault.column)
+        if isinstance(fault, _HearingFault) and row.schedule_line is not None:
+            line = self.looks[SCHEDULE.name].line(row.schedule_line)
+            return Reject(SCHEDULE.file, line, fault.code, fault.column)
         if isinstance(fault, _CaseFault) and row.case_line is not None:
             line = self.looks[CASES.name].line(row.case_line)
             return Reject(CASES.file, line, fault.code, fault.column)
@@ -162,12 +169,12 @@ class Composer:
 def _court(code: str | None) -> tuple[str, str]:
     """Return the base city and its zone. Raises `RowFault` NB-1021 or NB-1037."""
     if code is None:
-        raise RowFault("NB-1021", "BASE_CITY_CODE")
+        raise _HearingFault("NB-1021", "BASE_CITY_CODE")
     city = codes.base_cities().get(code)
     if city is None:
-        raise RowFault("NB-1037", "BASE_CITY_CODE")
+        raise _HearingFault("NB-1037", "BASE_CITY_CODE")
     if not city.court:
-        raise RowFault("NB-1021", "BASE_CITY_CODE")
+        raise _HearingFault("NB-1021", "BASE_CITY_CODE")
     return code, city.zone
 
 
@@ -354,10 +361,10 @@ def _time(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 4):
-        raise RowFault("NB-1018", "ADJ_TIME_START")
+        raise _HearingFault("NB-1018", "ADJ_TIME_START")
     hour, minute = divmod(int(text), 100)
     if hour > 23 or minute > 59:
-        raise RowFault("NB-1018", "ADJ_TIME_START")
+        raise _HearingFault("NB-1018", "ADJ_TIME_START")
     return hour, minute
 
 
@@ -415,6 +422,6 @@ _COURTS = itemgetter(
     *(
         place
         for place, name in enumerate(Sighting._fields)
-        if name not in {"line", "child", "crosswalk_row", "case_line"}
+        if name not in {"line", "child", "crosswalk_row", "schedule_line", "case_line"}
     )
 )

@@ -58,6 +58,8 @@ class Sighting(NamedTuple):
     # The schedule row and the proceeding name different cases.
     mismatch: bool
     custody: str | None
+    # The row that supplies time and place; None where an order has none.
+    schedule_line: int | None
     case_line: int | None = None
     nationality: str | None = None
     language: str | None = None
@@ -287,7 +289,7 @@ CREATE OR REPLACE VIEW hearing AS SELECT * FROM close_schedule WHERE rec_type IN
 """
 
 # One row for each proceeding, with the best of the schedule rows of its COMP_DATE: of those that
-# can be a hearing one that was held and is no trap, the newest entry among equals.
+# can be a hearing one of the same case that was held and is no trap, the newest among equals.
 _ORDERS = """
 SELECT true AS is_order, p.line, p.case_key, p.proceeding_key, s.schedule_key, x.child, x.row,
        p.comp_date AS hearing_raw, p.day AS hearing_on, s.time,
@@ -295,7 +297,7 @@ SELECT true AS is_order, p.line, p.case_key, p.proceeding_key, s.schedule_key, x
        p.absentia, p.other_comp, p.dec_code, coalesce(p.case_type, c.case_type) AS case_type,
        p.moved, s.rec_type, s.adj_rsn, s.medium,
        coalesce(s.case_key <> p.case_key, false) AS mismatch,
-       coalesce(p.custody, c.custody) AS custody
+       coalesce(p.custody, c.custody) AS custody, s.line AS schedule_line
 FROM close_proceeding AS p
 JOIN child AS x ON x.case_key = p.case_key
 LEFT JOIN close_case AS c ON c.case_key = p.case_key
@@ -303,8 +305,8 @@ LEFT JOIN hearing AS s ON s.proceeding_key = p.proceeding_key AND s.day = p.day
 WHERE {where}
 QUALIFY row_number() OVER (
     PARTITION BY p.line
-    ORDER BY coalesce(s.adj_rsn IN ({traps}), false), coalesce(s.medium IN ({unheld}), false),
-             s.schedule_key DESC NULLS LAST, s.line) = 1
+    ORDER BY coalesce(s.case_key <> p.case_key, true), coalesce(s.adj_rsn IN ({traps}), false),
+             coalesce(s.medium IN ({unheld}), false), s.schedule_key DESC NULLS LAST, s.line) = 1
 """
 
 # One row for each schedule row. Its proceeding is the first of that key, since a key that stands
@@ -316,7 +318,7 @@ SELECT false AS is_order, s.line, s.case_key, s.proceeding_key, s.schedule_key, 
        p.absentia, p.other_comp, p.dec_code, coalesce(p.case_type, c.case_type) AS case_type,
        coalesce(p.moved, false) AS moved, s.rec_type, s.adj_rsn, s.medium,
        coalesce(o.case_key <> s.case_key, false) AS mismatch,
-       coalesce(p.custody, c.custody) AS custody
+       coalesce(p.custody, c.custody) AS custody, s.line AS schedule_line
 FROM close_schedule AS s
 JOIN child AS x ON x.case_key = s.case_key
 LEFT JOIN close_case AS c ON c.case_key = s.case_key

@@ -29,8 +29,9 @@ from services.ice.docket.rejects import Reject, RowFault
 from services.ice.docket.rules import Decision, decide, takes_back
 from services.ice.docket.tables import Tables
 
-MEMORY_LIMIT = "256MB"
 THREADS = 2
+# What the table engine may take, in MB: a floor, an eighth of the files, and never more than that.
+_MEMORY_MB, _MEMORY_SHARE, _MEMORY_MB_MAX = 128, 8, 1024
 
 Progress = Callable[[str, int, int], None]
 """Told what is read, how many rows are done, and of how many; never with a value."""
@@ -66,14 +67,16 @@ class Docket:
         spill: Path,
         release: str | None = None,
         as_of: date | None = None,
-        memory_limit: str = MEMORY_LIMIT,
+        memory_limit: str | None = None,
         threads: int = THREADS,
         progress: Progress | None = None,
     ) -> Self:
         """Read the tables in `folder`.
 
         `release` names them in notices (default: the folder's name); a hearing after `as_of`
-        (default: today) cannot have been missed yet. `spill` is a folder of this reading alone.
+        (default: today) cannot have been missed yet. `spill` is a folder of this reading alone;
+        the table engine keeps to `memory_limit` (default: by the size of the files) and spills
+        the rest there, encrypted.
         Raises `RejectedError` NB-1010, NB-1011 or NB-1040 for a file that is missing, has unknown
         headings or cannot be read, and `UnavailableError` NB-1041 when memory or disk run out;
         nothing is left behind then.
@@ -83,7 +86,7 @@ class Docket:
         for table, seen in looks.items():
             table.columns(seen.headings)
         crosswalk = Crosswalk.open(paths[CROSSWALK], looks[CROSSWALK])
-        tables = Tables(spill, memory_limit=memory_limit, threads=threads)
+        tables = Tables(spill, memory_limit=memory_limit or _memory_limit(paths), threads=threads)
         docket = cls(
             release=release or folder.resolve().name,
             digest=_digest(looks),
@@ -216,6 +219,11 @@ def _paths(folder: Path) -> dict[Table, Path]:
         elif table.required:
             raise RejectedError("NB-1010", file=table.file)
     return paths
+
+
+def _memory_limit(paths: dict[Table, Path]) -> str:
+    size_mb = sum(path.stat().st_size for path in paths.values()) // 1_000_000
+    return f"{min(_MEMORY_MB + size_mb // _MEMORY_SHARE, _MEMORY_MB_MAX)}MB"
 
 
 def _look_at(paths: dict[Table, Path], progress: Progress | None) -> dict[Table, Look]:
