@@ -21,7 +21,7 @@ demo: $(READY) ## the main job end to end on embedded servers; about half a minu
 	@$(IN)/noticebus demo
 
 test: $(READY) ## every test that needs no Docker engine
-	$(IN)/python -m pytest -m "not compose"
+	$(IN)/python -m pytest -m "not compose" --numprocesses 2 --dist loadfile
 
 check: $(READY) ## what to run before each commit: linters, types, floors, unit and contract tests
 	$(IN)/python -m pytest tests/house tests/docs tests/unit tests/contract

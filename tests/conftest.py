@@ -14,6 +14,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import pytest_asyncio
+from hypothesis import settings as hypothesis
 from psycopg import sql
 from redis.asyncio import Redis
 
@@ -21,6 +22,10 @@ from services.bus import Publisher
 from services.embedded import PostgresServer, RedisServer
 from services.ledger.store import migrate
 from services.settings import BusSettings
+
+# No example is timed: machines differ. Where a verdict hangs on it, each run tries the same ones.
+hypothesis.register_profile("house", deadline=None, derandomize="CI" in os.environ)
+hypothesis.load_profile("house")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from services.ice.docket.layout import (
     CASES,
@@ -20,8 +21,8 @@ from services.ice.docket.scan import Docket
 
 TODAY = date(2026, 11, 23)
 DAY = "2026-05-04 00:00:00.000"
-ORDER = {"ABSENTIA": "Y", "DEC_CODE": "X", "COMP_DATE": DAY, "CASE_TYPE": "RMV"}
-NO_SHOW = {"ADJ_RSN": "11"}
+ORDER: dict[str, Any] = {"ABSENTIA": "Y", "DEC_CODE": "X", "COMP_DATE": DAY, "CASE_TYPE": "RMV"}
+NO_SHOW: dict[str, Any] = {"ADJ_RSN": "11"}
 
 CASE, PROCEEDING, HEARING = 500, 700, 900
 
@@ -35,7 +36,7 @@ class DocketMade:
     headings: dict[str, Sequence[str]] = field(default_factory=dict)
     encodings: dict[str, str] = field(default_factory=dict)
 
-    def add(self, table: Table, **values: object) -> "DocketMade":
+    def add(self, table: Table, **values: Any) -> "DocketMade":
         """Add a row; columns that are not named are empty. Returns the docket."""
         comma = "," if table is CROSSWALK else "\t"
         unknown = values.keys() - set(table.headings)
@@ -48,15 +49,15 @@ class DocketMade:
         self.lines.setdefault(table.name, []).append(line)
         return self
 
-    def case(self, key: int = CASE, **values: object) -> "DocketMade":
+    def case(self, key: int = CASE, /, **values: Any) -> "DocketMade":
         """Add a case."""
         return self.add(
             CASES, **{"IDNCASE": key, "NAT": "GT", "LANG": "SP", "CUSTODY": "N"} | values
         )
 
-    def child(self, key: int = CASE, *, number: int = 1, **values: object) -> "DocketMade":
+    def child(self, key: int = CASE, /, *, number: int = 1, **values: Any) -> "DocketMade":
         """Add a child's row to the crosswalk; children differ by `number`."""
-        defaults: dict[str, object] = {
+        defaults: dict[str, Any] = {
             "IDNCASE": key,
             "a_number": f"A{200_000_000 + number}",
             "given_name": "Invented",
@@ -73,9 +74,9 @@ class DocketMade:
         }
         return self.add(CROSSWALK, **defaults | values)
 
-    def proceeding(self, key: int = PROCEEDING, **values: object) -> "DocketMade":
+    def proceeding(self, key: int = PROCEEDING, /, **values: Any) -> "DocketMade":
         """Add a proceeding that is open and says nothing."""
-        defaults: dict[str, object] = {
+        defaults: dict[str, Any] = {
             "IDNPROCEEDING": key,
             "IDNCASE": CASE,
             "BASE_CITY_CODE": "HOU",
@@ -84,9 +85,9 @@ class DocketMade:
         }
         return self.add(PROCEEDINGS, **defaults | values)
 
-    def hearing(self, key: int = HEARING, **values: object) -> "DocketMade":
+    def hearing(self, key: int = HEARING, /, **values: Any) -> "DocketMade":
         """Add a schedule row of a hearing in Houston that was put off."""
-        defaults: dict[str, object] = {
+        defaults: dict[str, Any] = {
             "IDNSCHEDULE": key,
             "IDNPROCEEDING": PROCEEDING,
             "IDNCASE": CASE,
@@ -110,7 +111,7 @@ class DocketMade:
             self.add(PRIORITIES, idnCasePriHistory=1, idnCase=key, casePriority_code=priority)
         return self
 
-    def sibling(self, lead: int, rider: int, **values: object) -> "DocketMade":
+    def sibling(self, lead: int, rider: int, **values: Any) -> "DocketMade":
         """Let two children go to court together."""
         return self.add(
             LEADS, **{"idnLeadRider": 1, "idnLeadCase": lead, "idnRiderCase": rider} | values
@@ -135,12 +136,12 @@ class DocketMade:
         (self.folder / table.file).write_bytes(text.encode(encoding))
 
 
-def a_docket(folder: Path, **crosswalk: object) -> DocketMade:
+def a_docket(folder: Path, **crosswalk: Any) -> DocketMade:
     """Return a docket of one child with one case, and nothing that was missed."""
     return DocketMade(folder).case().child(**crosswalk)
 
 
-def an_order(folder: Path, **crosswalk: object) -> DocketMade:
+def an_order(folder: Path, **crosswalk: Any) -> DocketMade:
     """Return a docket of one child with one order made in absentia."""
     return a_docket(folder, **crosswalk).proceeding(**ORDER).hearing(ADJ_RSN="8B")
 

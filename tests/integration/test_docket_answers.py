@@ -14,7 +14,7 @@ import pytest
 
 from schemas.errors import RejectedError, UnavailableError
 from schemas.notice import Notice
-from services.ice.docket.findings import Finding
+from services.ice.docket.findings import CourtKeys, Finding
 from services.ice.docket.rejects import write_rejects
 from services.ice.docket.scan import Docket
 from services.ice.docket.stories import ASKED, NONE, REJECTED, SENT
@@ -33,26 +33,24 @@ def opened(folder: Path) -> Docket:
     return Docket.open(folder, spill=folder.parent / "spill", as_of=AS_OF)
 
 
-def found(findings: list[Finding]) -> dict[tuple[int, int, int], Answer]:
+def found(findings: list[Finding]) -> dict[CourtKeys, Answer]:
     return {
-        tuple(finding.keys): (str(finding.decision), finding.content["outcome"], "")
+        finding.keys: (str(finding.decision), finding.content["outcome"], "")
         for finding in findings
     }
 
 
-def expected(folder: Path) -> tuple[dict[tuple[int, int, int], Answer], Counter[str]]:
+def expected(folder: Path) -> tuple[dict[CourtKeys, Answer], Counter[str]]:
     """Return what is to be found, and how often each code is to be rejected."""
-    notices: dict[tuple[int, int, int], Answer] = {}
+    notices: dict[CourtKeys, Answer] = {}
     codes: Counter[str] = Counter()
     for answer in answers(folder):
         if answer["expected"] == "reject":
             codes[answer["code"]] += 1
         elif answer["expected"] != "none":
-            case, proceeding, schedule = (
-                int(answer[name]) for name in ("IDNCASE", "IDNPROCEEDING", "IDNSCHEDULE")
-            )
+            names = ("IDNCASE", "IDNPROCEEDING", "IDNSCHEDULE")
             said = (answer["expected"], answer["outcome"], answer["code"])
-            notices[case, proceeding, schedule] = said
+            notices[CourtKeys(*(int(answer[name]) for name in names))] = said
     return notices, codes
 
 

@@ -22,6 +22,13 @@ from tests.docket_made import (
     open_docket,
 )
 
+NOWHERE: dict[str, Any] = {
+    "address_line1": "",
+    "address_city": "",
+    "address_state": "",
+    "address_zip": "",
+}
+
 
 def only(docket: DocketMade) -> Finding:
     """Return the only finding of a docket."""
@@ -133,7 +140,7 @@ def test_what_only_looks_like_a_value_is_none(tmp_path: Path, nothing: str) -> N
 @pytest.mark.parametrize("column", ["VENUE_CHG_GRANTED", "TRANSFER_TO"])
 def test_order_in_a_proceeding_that_moved_waits_for_a_person(tmp_path: Path, column: str) -> None:
     docket = a_docket(tmp_path / "docket").hearing(ADJ_RSN="8B")
-    finding = only(docket.proceeding(**ORDER, **{column: DAY}))
+    finding = only(docket.proceeding(**ORDER, **dict[str, Any]({column: DAY})))
 
     assert (finding.decision, finding.confirm_code) == (
         Treatment.CONFIRM,
@@ -211,7 +218,7 @@ def test_siblings_have_one_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("severed", [{"blnActive": 0}, {"blnActive": 1, "datSeveredOn": DAY}])
-def test_severed_siblings_have_none(tmp_path: Path, severed: dict[str, object]) -> None:
+def test_severed_siblings_have_none(tmp_path: Path, severed: dict[str, Any]) -> None:
     finding = only(an_order(tmp_path / "docket").sibling(500, 501, **severed))
 
     assert "group_id" not in finding.content
@@ -240,7 +247,7 @@ def test_severed_siblings_have_none(tmp_path: Path, severed: dict[str, object]) 
     ],
 )
 def test_crosswalk_is_told_as_a_notice_spells_it(
-    tmp_path: Path, crosswalk: dict[str, str], field: str, said: str
+    tmp_path: Path, crosswalk: dict[str, Any], field: str, said: str
 ) -> None:
     assert only(an_order(tmp_path / "docket", **crosswalk)).content[field] == said
 
@@ -262,11 +269,10 @@ def test_month_of_the_court_stands_in_for_a_birth_date(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-8-sig"])
 def test_city_of_the_court_stands_in_in_whichever_encoding(tmp_path: Path, encoding: str) -> None:
-    nowhere = dict.fromkeys(("address_line1", "address_city", "address_state", "address_zip"), "")
     docket = DocketMade(tmp_path / "docket").case(UPDATED_CITY="PEÑITAS", UPDATED_STATE="TX")
     docket.encodings[layout.CASES.name] = encoding
 
-    content = only(docket.child(**nowhere).proceeding(**ORDER).hearing()).content
+    content = only(docket.child(**NOWHERE).proceeding(**ORDER).hearing()).content
 
     assert content["address_last_known"] == {
         "city": "PEÑITAS",
@@ -277,9 +283,8 @@ def test_city_of_the_court_stands_in_in_whichever_encoding(tmp_path: Path, encod
 
 
 def test_file_of_both_encodings_is_read_value_by_value(tmp_path: Path) -> None:
-    nowhere = {"address_line1": "", "address_city": "", "address_state": "", "address_zip": ""}
-    docket = an_order(tmp_path / "docket", **nowhere)
-    other = docket.case(501).child(501, number=2, **nowhere)
+    docket = an_order(tmp_path / "docket", **NOWHERE)
+    other = docket.case(501).child(501, number=2, **NOWHERE)
     other.proceeding(701, IDNCASE=501, **ORDER).hearing(901, IDNCASE=501, IDNPROCEEDING=701)
     folder = docket.write()
     cases = folder / "A_TblCase.csv"
@@ -409,7 +414,7 @@ def test_hearing_that_was_not_held_after_all_is_taken_back(tmp_path: Path) -> No
     ],
 )
 def test_later_decision_takes_an_order_back(
-    tmp_path: Path, proceeding: dict[str, str], reason: ReasonCode
+    tmp_path: Path, proceeding: dict[str, Any], reason: ReasonCode
 ) -> None:
     docket = a_docket(tmp_path / "docket").proceeding(**{**ORDER, **proceeding})
     docket.hearing(ADJ_RSN="8B").hearing(901, ADJ_DATE="2026-05-11 00:00:00.000", ADJ_RSN="8B")
