@@ -39,7 +39,7 @@ class RelaySettings(BaseModel, frozen=True, extra="forbid"):
 class DeliverySettings(BaseModel, frozen=True, extra="forbid"):
     """How entries are taken, tried again and set aside."""
 
-    batch_max: int = Field(default=1_290, ge=1, le=2_000)
+    batch_max: int = Field(default=1_260, ge=1, le=2_000)
     attempts_max: int = Field(default=5, ge=1, le=100)
     backoff_seconds_min: float = Field(default=1.0, gt=0, le=3_600)
     backoff_seconds_max: float = Field(default=60.0, gt=0, le=86_400)

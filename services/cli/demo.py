@@ -141,7 +141,7 @@ def _tell(demo: Demo, rows: int) -> None:
         f"  noticebus --home {demo.home} --agency ice notice list",
         f"  noticebus --home {demo.home} --agency ice notice trace ID",
         f"  noticebus --home {demo.home} --agency hhs queue list",
-        f"  noticebus --home {demo.home} --agency hhs doctor",
+        f"  noticebus --home {demo.home} run ice      (and run hhs; then send, and see it arrive)",
     )
 
 

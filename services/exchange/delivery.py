@@ -20,7 +20,7 @@ from services.exchange.intake import Arrived, Intake, Opened
 from services.exchange.store import incoming
 
 # A transaction's worth of messages; the receipts of as many fit into one control message.
-CHUNK = 430
+CHUNK = 420
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

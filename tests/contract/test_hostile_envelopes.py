@@ -175,6 +175,7 @@ def test_a_key_that_is_not_trusted_is_told_from_a_wrong_signature() -> None:
         b"\x01" * 65,
         SIGNING["ice"].private.sign(b"x", ec.ECDSA(SHA256())),
     ],
+    ids=["zeros", "one", "order", "ones", "short", "long", "of something else, in DER"],
 )
 def test_a_made_up_signature_is_refused(signature: bytes) -> None:
     signing_input = GOOD.rpartition(b".")[0]

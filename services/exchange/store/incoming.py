@@ -180,15 +180,14 @@ async def count_held(tx: Transaction) -> int:
 
 async def lock_stream(tx: Transaction, stream: str, generation: int) -> int:
     """Return the highest sequence that arrived, its row held: one taker of a stream at a time."""
-    await tx.execute(
-        "INSERT INTO stream_in (stream, generation) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        [stream, generation],
-    )
-    cursor = await tx.execute(
-        "SELECT highest FROM stream_in WHERE stream = %s AND generation = %s FOR UPDATE",
-        [stream, generation],
-    )
-    row = await cursor.fetchone()
+    lock = "SELECT highest FROM stream_in WHERE stream = %s AND generation = %s FOR UPDATE"
+    row = await (await tx.execute(lock, [stream, generation])).fetchone()
+    if row is None:
+        await tx.execute(
+            "INSERT INTO stream_in (stream, generation) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            [stream, generation],
+        )
+        row = await (await tx.execute(lock, [stream, generation])).fetchone()
     assert row is not None, stream
     return int(row[0])
 

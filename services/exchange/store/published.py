@@ -77,6 +77,7 @@ WHERE stream = %(stream)s AND generation = %(generation)s
   AND (answer IS NULL OR NOT %(unanswered_only)s)
 ORDER BY sequence LIMIT %(limit)s
 ON CONFLICT DO NOTHING
+RETURNING sequence
 """
 
 
@@ -106,7 +107,7 @@ async def republish(
             "limit": limit,
         },
     )
-    return cursor.rowcount
+    return len(await cursor.fetchall())
 
 
 _REPUBLISH_ANSWERS = """
@@ -114,13 +115,14 @@ INSERT INTO republish (stream, generation, sequence, cause, requested_at)
 SELECT stream, generation, sequence, 'duplicate', %(now)s FROM sent
 WHERE message_id = ANY(%(messages)b)
 ON CONFLICT DO NOTHING
+RETURNING sequence
 """
 
 
 async def republish_messages(tx: Transaction, messages: Sequence[UUID], now: datetime) -> int:
     """Ask for the stored bytes of these messages of ours again: answers to duplicates."""
     cursor = await tx.execute(_REPUBLISH_ANSWERS, {"messages": list(messages), "now": now})
-    return cursor.rowcount
+    return len(await cursor.fetchall())
 
 
 # Runs whose messages are all answered are of no more use.
