@@ -65,15 +65,14 @@ class Upkeep:
                         )
                     ],
                 )
+                await dead.raise_alarm(tx, "NB-2120", head.stream, now)
+            elif not await published.any_overdue(tx, head):
+                await dead.clear_alarm(tx, "NB-2120", head.stream, now)
             waiting = await published.open_publications(tx, head)
-            subject = head.stream
-            if any(p.overdue for p in waiting):
-                await dead.raise_alarm(tx, "NB-2120", subject, now)
-            else:
-                await dead.clear_alarm(tx, "NB-2120", subject, now)
         if late:
             log.error("answers overdue", stream=head.stream, count=len(late), first=late[0])
         if not waiting:
+            await self._trim_answered(head)
             return
         held = await self.publisher.held(head.stream, [p.last_entry for p in waiting])
         gone = [p for p, there in zip(waiting, held, strict=True) if not there]
@@ -84,6 +83,16 @@ class Upkeep:
         overdue = [p for p in waiting if p.overdue]
         if overdue:
             await self._acknowledged_without_answer(head, overdue, now)
+
+    async def _trim_answered(self, head: StreamHead) -> None:
+        """Remove what the peer acknowledged from a stream where nothing waits for an answer.
+
+        Entries that the bus was given a moment ago and that are not noted here yet either stay, or
+        are durable at the peer; were they trimmed all the same, they would go again as lost.
+        """
+        reached = await self.publisher.acknowledged_up_to(head.stream, group=self.agency.peer)
+        if reached is not None:
+            await self.publisher.trim(head.stream, reached)
 
     async def _acknowledged_without_answer(
         self, head: StreamHead, overdue: Sequence[Publication], now: datetime

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from schemas.envelope import Lane
 from services.exchange.store.outgoing import StreamHead
 from services.ledger.store import Transaction
 
@@ -41,20 +42,22 @@ async def published(
 ) -> None:
     """Note runs (first and last sequence, first and last entry id) that the bus now holds.
 
-    `again` names sequences that were asked for once more: their requests end here.
+    `again` names sequences that were asked for once more: their requests end here. Control owes no
+    answers, so nobody would ask for its runs, and they are not kept.
     """
-    await tx.execute(
-        _PUBLISHED,
-        [
-            head.stream,
-            head.generation,
-            now,
-            [r[0] for r in runs],
-            [r[1] for r in runs],
-            [r[2] for r in runs],
-            [r[3] for r in runs],
-        ],
-    )
+    if head.lane != Lane.CONTROL:
+        await tx.execute(
+            _PUBLISHED,
+            [
+                head.stream,
+                head.generation,
+                now,
+                [r[0] for r in runs],
+                [r[1] for r in runs],
+                [r[2] for r in runs],
+                [r[3] for r in runs],
+            ],
+        )
     if again:
         await tx.execute(
             "DELETE FROM republish"
@@ -190,6 +193,17 @@ WHERE stream = %(stream)s AND generation = %(generation)s AND answer IS NULL
   AND overdue_at IS NULL AND sequenced_at < %(before)s
 RETURNING sequence
 """
+
+
+async def any_overdue(tx: Transaction, head: StreamHead) -> bool:
+    """Return whether an answer of a stream is overdue, on the bus or not."""
+    cursor = await tx.execute(
+        "SELECT EXISTS (SELECT FROM sent WHERE stream = %s AND generation = %s"
+        " AND answer IS NULL AND overdue_at IS NOT NULL)",
+        [head.stream, head.generation],
+    )
+    row = await cursor.fetchone()
+    return bool(row and row[0])
 
 
 async def mark_overdue(
