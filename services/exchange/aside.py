@@ -23,12 +23,14 @@ from schemas.reply import Refusal
 from services.bus import Entry
 from services.exchange import gaps, outbox
 from services.exchange.agency import Agency
-from services.exchange.intake import Arrived
+from services.exchange.intake import Arrived, answer_again, first_taken
+from services.exchange.outbox import OUTBOX_CHANNEL
 from services.exchange.store import dead, incoming
 from services.exchange.store.dead import DeadLetter
 from services.exchange.store.incoming import InboxRow
-from services.ledger.records import make_record
-from services.ledger.store import Transaction, append
+from services.exchange.store.published import republish_messages
+from services.ledger.records import Record, make_record
+from services.ledger.store import Transaction, append, notify
 from services.telemetry.metrics import MESSAGES_REFUSED, UNAUTHENTICATED
 
 log = structlog.get_logger()
@@ -36,8 +38,10 @@ log = structlog.get_logger()
 UNKNOWN_KEY = "NB-2010"
 # What time may mend: a key that is trusted tomorrow, a kind that the next release knows.
 REDRIVABLE = frozenset({UNKNOWN_KEY, "NB-2008"})
-# Other bytes under an id, sequence or revision that was taken: the first stays.
-TWINS = frozenset({"NB-2151", "NB-2152", "NB-2153"})
+# Other bytes under an id or sequence that was taken: the first stays in its place, answer included.
+TWINS = frozenset({"NB-2151", "NB-2152"})
+# These contradict what was taken, and no redrive will ever take them.
+FINAL = TWINS | {"NB-2153"}
 ATTEMPTS_USED_UP = "NB-2110"
 
 
@@ -83,48 +87,50 @@ async def _keep_unauthenticated(
         state="open" if open_again else "refused",
         state_at=now,
     )
-    _, arrivals = await dead.set_aside(tx, letter)
-    if arrivals > 1 or not open_again or claimed is None or claims is None:
+    dead_id, arrivals = await dead.set_aside(tx, letter)
+    if not open_again or claimed is None or claims is None:
+        return
+    if arrivals > 1:
+        # The sender asks again: its refusal, which bears the dead letter's id, may be lost.
+        if await republish_messages(tx, [dead_id], now):
+            await notify(tx, OUTBOX_CHANNEL)
         return
     # The claims decide only where the refusal points: the sender compares the hash with what it
     # sent, so a forged claim tells it nothing.
     if claims.recipient == agency.name and claims.lane is not Lane.CONTROL:
-        await _answer_with_refusal(tx, claims, claimed.hash, error, now, final=False)
+        await _answer_with_refusal(
+            tx, claims, claimed.hash, error, now, final=False, message_id=dead_id
+        )
 
 
 async def refuse(agency: Agency, message: Arrived, error: RejectedError | EvidenceError) -> None:
-    """Set aside a message that its sender did sign: dead letter, record, refusal in answer."""
+    """Set aside a message that its sender did sign: dead letter, record, refusal in answer.
+
+    One that was answered before, by a copy in the same batch, is answered with the same again.
+    """
     now = datetime.now(UTC)
     attributes = message.envelope.attributes
-    twin = error.code in TWINS
     async with agency.store.transaction() as tx:
         highest = await incoming.lock_stream(tx, message.entry.stream, attributes.generation)
-        await dead.set_aside(tx, _letter(message, error, now, final=twin))
-        records = await append(
-            tx,
-            [
-                make_record(
-                    "message.refused",
-                    time=now,
-                    result="refused",
-                    notice_id=attributes.subject,
-                    message_id=attributes.id,
-                    stream=message.entry.stream,
-                    generation=attributes.generation,
-                    sequence=attributes.sequence,
-                    envelope=message.envelope.hash,
-                    commitment=attributes.commitment,
-                    reason=error.code,
-                )
-            ],
-        )
-        if twin or isinstance(error, EvidenceError):
+        try:
+            before = await first_taken(tx, message)
+        except RejectedError as stronger:
+            # Whatever else is wrong with it: its place belongs to another, which stays.
+            error, before = stronger, None
+        if before is not None and not message.is_new(before):
+            await answer_again(tx, [before], now)
+            return
+        twin = error.code in TWINS
+        final = error.code in FINAL
+        await dead.set_aside(tx, _letter(message, error, now, final=final))
+        records = await append(tx, [_refused(message, error, now)])
+        if final or isinstance(error, EvidenceError):
             await dead.raise_alarm(tx, error.code, str(attributes.id), now)
         if not twin and not message.redriven:
             answer = None
             if attributes.lane is not Lane.CONTROL:
                 answer = await _answer_with_refusal(
-                    tx, attributes, message.envelope.hash, error, now, final=False
+                    tx, attributes, message.envelope.hash, error, now, final=final
                 )
             await incoming.add(
                 tx,
@@ -150,8 +156,47 @@ async def refuse(agency: Agency, message: Arrived, error: RejectedError | Eviden
     )
 
 
+async def give_up_held(
+    agency: Agency, message: Arrived, error: RejectedError | EvidenceError
+) -> None:
+    """Set aside a message that cannot be applied though its turn has come; redrive takes it.
+
+    It has its receipt, which says that it was held; an alarm says what became of it.
+    """
+    now = datetime.now(UTC)
+    attributes = message.envelope.attributes
+    async with agency.store.transaction() as tx:
+        if not await incoming.give_up_held(tx, attributes.id):
+            return
+        final = error.code in FINAL
+        await dead.set_aside(tx, _letter(message, error, now, final=final))
+        await append(tx, [_refused(message, error, now)])
+        await dead.raise_alarm(tx, error.code, str(attributes.id), now)
+    MESSAGES_REFUSED.labels(error.code).inc()
+    log.error(
+        "held message set aside",
+        message_id=str(attributes.id),
+        stream=attributes.stream,
+        cause=error.code,
+    )
+
+
 async def note_failure(agency: Agency, entry: Entry, error: Exception) -> bool:
     """Count a failed attempt of an entry tried alone; True once it was set aside for it."""
+    spent = await count_attempt(agency, entry, error)
+    if spent is None:
+        return False
+    try:
+        envelope = verify(read(entry.jws), agency.directory.verify_keys)
+    except RejectedError:
+        await set_aside_unauthenticated(agency, [(entry, spent)])
+    else:
+        await refuse(agency, Arrived(entry=entry, envelope=envelope), spent)
+    return True
+
+
+async def count_attempt(agency: Agency, entry: Entry, error: Exception) -> RejectedError | None:
+    """Count a failed attempt; returns why the entry is to be set aside once they are used up."""
     cause = error.code if isinstance(error, NoticeBusError) else type(error).__name__
     now = datetime.now(UTC)
     claimed = _claims(entry)
@@ -175,15 +220,8 @@ async def note_failure(agency: Agency, entry: Entry, error: Exception) -> bool:
         exc_info=error,
     )
     if number < agency.settings.delivery.attempts_max:
-        return False
-    spent = RejectedError(ATTEMPTS_USED_UP, attempts=number, cause=cause)
-    try:
-        envelope = verify(read(entry.jws), agency.directory.verify_keys)
-    except RejectedError:
-        await set_aside_unauthenticated(agency, [(entry, spent)])
-    else:
-        await refuse(agency, Arrived(entry=entry, envelope=envelope), spent)
-    return True
+        return None
+    return RejectedError(ATTEMPTS_USED_UP, attempts=number, cause=cause)
 
 
 async def _answer_with_refusal(
@@ -194,8 +232,9 @@ async def _answer_with_refusal(
     now: datetime,
     *,
     final: bool,
+    message_id: UUID | None = None,
 ) -> UUID:
-    message_id = uuid7()
+    message_id = message_id or uuid7()
     refusal = Refusal(
         message_id=attributes.id,
         stream=attributes.stream,
@@ -217,6 +256,23 @@ async def _answer_with_refusal(
         made_at=now,
     )
     return message_id
+
+
+def _refused(message: Arrived, error: NoticeBusError, now: datetime) -> Record:
+    attributes = message.envelope.attributes
+    return make_record(
+        "message.refused",
+        time=now,
+        result="refused",
+        notice_id=attributes.subject,
+        message_id=attributes.id,
+        stream=message.entry.stream,
+        generation=attributes.generation,
+        sequence=attributes.sequence,
+        envelope=message.envelope.hash,
+        commitment=attributes.commitment,
+        reason=error.code,
+    )
 
 
 def _letter(message: Arrived, error: NoticeBusError, now: datetime, *, final: bool) -> DeadLetter:

@@ -8,6 +8,7 @@ raises `EvidenceError`, the obligations stay open, and both sides' bytes are kep
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID
 
 import structlog
@@ -21,10 +22,10 @@ from schemas.reply import Head, Receipts, Refusal, Resend, Void
 from services.exchange import gaps
 from services.exchange.agency import Agency
 from services.exchange.effects import Answered, Effects
-from services.exchange.intake import Arrived
+from services.exchange.intake import Arrived, first_taken
 from services.exchange.outbox import OUTBOX_CHANNEL
 from services.exchange.receipts import verify_batch
-from services.exchange.store import answered, incoming, outgoing, published
+from services.exchange.store import answered, dead, incoming, outgoing, published
 from services.exchange.store.incoming import InboxRow
 from services.ledger.records import make_record
 from services.ledger.store import Transaction, append, notify
@@ -43,8 +44,8 @@ class Control:
     async def take(self, arrived: Sequence[Arrived]) -> None:
         """Take one control message; one that was taken before has no effect.
 
-        Raises `RejectedError` for a body that breaks its schema, `EvidenceError` for a receipt
-        that proves nothing.
+        Raises `RejectedError` for a body that breaks its schema and for a twin, `EvidenceError`
+        for a receipt that proves nothing.
         """
         (message,) = arrived
         now = datetime.now(UTC)
@@ -53,7 +54,7 @@ class Control:
         async with self.agency.store.transaction() as tx:
             stream = message.entry.stream
             highest = await incoming.lock_stream(tx, stream, attributes.generation)
-            if not message.is_new((await incoming.known(tx, [attributes.id])).get(attributes.id)):
+            if not message.is_new(await first_taken(tx, message)):
                 return
             await outgoing.keep_envelopes(tx, [(attributes.id, message.entry.jws)])
             match body:
@@ -79,6 +80,8 @@ class Control:
                 state="control",
             )
             await incoming.add(tx, stream, attributes.generation, [row], now)
+            if await dead.any_open(tx):
+                await dead.resolve(tx, [sha256(message.entry.jws).digest()], now)
             await gaps.note_arrivals(
                 tx, stream, attributes.generation, highest, [attributes.sequence], now
             )
@@ -231,8 +234,8 @@ class Control:
     ) -> None:
         """Close a gap that the sender says will never be filled."""
         highest = await incoming.lock_stream(tx, void.stream, void.generation)
-        await gaps.note_arrivals(
-            tx, void.stream, void.generation, highest, range(void.first, void.last + 1), now
+        await gaps.note_void(
+            tx, void.stream, void.generation, highest, first=void.first, last=void.last, now=now
         )
         await append(
             tx,

@@ -58,6 +58,34 @@ def arrive(highest: int, gaps: Sequence[tuple[int, int]], sequences: Iterable[in
     return Arrival(highest, sorted(before - after), sorted(after - before))
 
 
+def close(highest: int, gaps: Sequence[tuple[int, int]], first: int, last: int) -> Arrival:
+    """Return what it changes that `first` to `last` will never arrive, however long a range."""
+    beyond = [(highest + 1, last)] if last > highest else []
+    current = [
+        part
+        for start, end in (*gaps, *beyond)
+        for part in ((start, min(end, first - 1)), (max(start, last + 1), end))
+        if part[0] <= part[1]
+    ]
+    before, after = set(gaps), set(current)
+    return Arrival(max(highest, last), sorted(before - after), sorted(after - before))
+
+
+async def note_void(
+    tx: Transaction,
+    stream: str,
+    generation: int,
+    highest: int,
+    *,
+    first: int,
+    last: int,
+    now: datetime,
+) -> None:
+    """Wait no longer for a range of sequences; the caller holds the stream's row."""
+    gaps = await incoming.gaps_of(tx, stream, generation)
+    await _note(tx, stream, generation, highest, close(highest, gaps, first, last), now)
+
+
 async def note_arrivals(
     tx: Transaction,
     stream: str,
@@ -71,7 +99,12 @@ async def note_arrivals(
         await incoming.set_highest(tx, stream, generation, max(sequences))
         return
     gaps = await incoming.gaps_of(tx, stream, generation)
-    arrival = arrive(highest, gaps, sequences)
+    await _note(tx, stream, generation, highest, arrive(highest, gaps, sequences), now)
+
+
+async def _note(
+    tx: Transaction, stream: str, generation: int, highest: int, arrival: Arrival, now: datetime
+) -> None:
     if arrival.highest != highest:
         await incoming.set_highest(tx, stream, generation, arrival.highest)
     if not arrival.closed and not arrival.opened:

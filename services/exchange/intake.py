@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from uuid import UUID
 
 import structlog
 from pydantic import BaseModel
@@ -112,29 +113,18 @@ class Intake:
         for message in arrived:
             message_id = message.envelope.attributes.id
             sequence = message.envelope.attributes.sequence
-            if hashes.setdefault(message_id, message.envelope.hash) != message.envelope.hash:
-                raise RejectedError("NB-2151", message_id=message_id)
-            if holders.setdefault(sequence, message_id) != message_id:
-                raise RejectedError("NB-2152", message_id=message_id, sequence=sequence)
+            _refuse_twin(
+                message,
+                first=hashes.setdefault(message_id, message.envelope.hash),
+                holder=holders.setdefault(sequence, message_id),
+            )
             before = known.get(message_id)
             if message.is_new(before):
                 fresh.setdefault(message_id, contents[message.entry.entry_id])
             elif before is not None:
                 duplicates.append(before)
-        await self._answer_again(tx, duplicates, now)
+        await answer_again(tx, duplicates, now)
         return list(fresh.values())
-
-    async def _answer_again(
-        self, tx: Transaction, duplicates: Sequence[Known], now: datetime
-    ) -> None:
-        if not duplicates:
-            return
-        answers = [d.answered_by for d in duplicates if d.answered_by is not None]
-        records = [d.record_id for d in duplicates if d.record_id is not None]
-        # An answer that is not sealed yet needs no repetition: it will go out by itself.
-        answers += await incoming.answers_of(tx, records)
-        if answers and await republish_messages(tx, answers, now):
-            await notify(tx, OUTBOX_CHANNEL)
 
     async def _take(self, tx: Transaction, fresh: Sequence[Opened], now: datetime) -> None:
         """Write inbox, bytes, content, records and effect of new messages."""
@@ -214,9 +204,52 @@ class Intake:
             if revision == done + 1:
                 turn.append(message)
                 revisions[notice_id] = changed[notice_id] = revision
-        if changed:
-            await incoming.advance(tx, {n: revisions[n] for n in notices if n in changed})
+        if changed and not await incoming.advance(
+            tx, {n: revisions[n] for n in notices if n in changed}
+        ):
+            # Another stream was faster with the same revision; tried alone, the culprit is found.
+            first = turn[0].attributes
+            raise RejectedError("NB-2153", message_id=first.id, revision=first.revision)
         return turn
+
+
+async def first_taken(tx: Transaction, message: Arrived) -> Known | None:
+    """Return what the inbox holds of a message, None if nothing; the caller holds its stream.
+
+    Raises `RejectedError` NB-2151 or NB-2152 when it is a twin of what the inbox holds.
+    """
+    attributes = message.envelope.attributes
+    before = (await incoming.known(tx, [attributes.id])).get(attributes.id)
+    holders = await incoming.taken_sequences(
+        tx, message.entry.stream, attributes.generation, [attributes.sequence]
+    )
+    _refuse_twin(
+        message,
+        first=message.envelope.hash if before is None else before.envelope_hash,
+        holder=holders.get(attributes.sequence, attributes.id),
+    )
+    return before
+
+
+async def answer_again(tx: Transaction, duplicates: Sequence[Known], now: datetime) -> None:
+    """Ask for the stored answers to messages that came before, byte for byte."""
+    if not duplicates:
+        return
+    answers = [d.answered_by for d in duplicates if d.answered_by is not None]
+    records = [d.record_id for d in duplicates if d.record_id is not None]
+    # An answer that is not sealed yet needs no repetition: it will go out by itself.
+    answers += await incoming.answers_of(tx, records)
+    if answers and await republish_messages(tx, answers, now):
+        await notify(tx, OUTBOX_CHANNEL)
+
+
+def _refuse_twin(message: Arrived, *, first: bytes, holder: UUID) -> None:
+    """Raise if other bytes came first under its id, or another message under its sequence."""
+    attributes = message.envelope.attributes
+    if first != message.envelope.hash:
+        raise RejectedError("NB-2151", message_id=attributes.id)
+    if holder != attributes.id:
+        raise RejectedError("NB-2152", message_id=attributes.id, sequence=attributes.sequence)
 
 
 def as_taken(message: Opened, received_at: datetime) -> Taken:

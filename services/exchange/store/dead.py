@@ -52,7 +52,8 @@ def _letter(row: tuple[object, ...]) -> DeadLetter:
     return DeadLetter(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]  # driver rows
 
 
-# The same bytes again are the same dead letter, counted; one that was redriven opens again.
+# The same bytes again are the same dead letter, counted, with what is wrong with them now; one that
+# was redriven opens again, one that a person discarded or that is refused for ever stays so.
 _SET_ASIDE = """
 INSERT INTO dead_letter (dead_id, stream, entry_id, bytes_hash, bytes, cause, field,
                          schema_version, authentic, message_id, notice_id, generation, sequence,
@@ -61,7 +62,11 @@ VALUES (%(dead_id)s, %(stream)s, %(entry_id)s, %(bytes_hash)s, %(bytes)s, %(caus
         %(schema_version)s, %(authentic)s, %(message_id)s, %(notice_id)s, %(generation)s,
         %(sequence)s, %(now)s, %(now)s, %(state)s, %(now)s)
 ON CONFLICT (bytes_hash) DO UPDATE
-    SET arrivals = dead_letter.arrivals + 1, last_at = EXCLUDED.last_at
+    SET arrivals = dead_letter.arrivals + 1, last_at = EXCLUDED.last_at,
+        cause = EXCLUDED.cause, field = EXCLUDED.field, schema_version = EXCLUDED.schema_version,
+        authentic = EXCLUDED.authentic,
+        state = CASE WHEN dead_letter.state IN ('open', 'redriven') THEN EXCLUDED.state
+                     ELSE dead_letter.state END
 RETURNING dead_id, arrivals
 """
 

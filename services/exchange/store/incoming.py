@@ -126,14 +126,16 @@ async def applied(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, int]:
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
-async def advance(tx: Transaction, revisions: Mapping[UUID, int]) -> None:
-    """Note how far each notice was applied."""
+async def advance(tx: Transaction, revisions: Mapping[UUID, int]) -> bool:
+    """Note how far each notice was applied; False if another stream brought one as far just now."""
     ordered = sorted(revisions.items())
-    await tx.execute(
+    cursor = await tx.execute(
         "INSERT INTO applied (notice_id, revision) SELECT * FROM unnest(%b::uuid[], %b::int[])"
-        " ON CONFLICT (notice_id) DO UPDATE SET revision = EXCLUDED.revision",
+        " ON CONFLICT (notice_id) DO UPDATE SET revision = EXCLUDED.revision"
+        " WHERE applied.revision < EXCLUDED.revision",
         [[notice for notice, _ in ordered], [revision for _, revision in ordered]],
     )
+    return cursor.rowcount == len(ordered)
 
 
 # Held messages whose turn has come: their revision is the next one of their notice.
@@ -142,15 +144,24 @@ SELECT i.message_id, i.notice_id, i.revision, e.envelope, i.received_at
 FROM inbox AS i
 JOIN applied AS a ON a.notice_id = i.notice_id AND i.revision = a.revision + 1
 JOIN envelope AS e ON e.message_id = i.message_id
-WHERE i.state = 'held'
+WHERE i.state = 'held' AND (%(only)s::uuid IS NULL OR i.message_id = %(only)s)
+  AND NOT EXISTS (SELECT FROM attempt AS t
+                  WHERE t.stream = i.stream AND t.generation = i.generation
+                    AND t.sequence = i.sequence
+                    AND t.failed_at > %(now)s - %(pause)s * interval '1 second')
 ORDER BY i.message_id LIMIT 500
 FOR UPDATE OF i, a SKIP LOCKED
 """
 
 
-async def next_held(tx: Transaction) -> list[Held]:
-    """Return held messages that can be applied now."""
-    cursor = await tx.execute(_NEXT_HELD)
+async def next_held(
+    tx: Transaction, *, now: datetime, pause: float, only: UUID | None = None
+) -> list[Held]:
+    """Return held messages that can be applied now: all of them, or `only` that one if it can.
+
+    What failed less than `pause` seconds ago waits.
+    """
+    cursor = await tx.execute(_NEXT_HELD, {"now": now, "pause": pause, "only": only})
     return [
         Held(
             message_id=row[0],
@@ -169,6 +180,14 @@ async def apply_held(tx: Transaction, messages: Sequence[UUID]) -> None:
         "UPDATE inbox SET state = 'applied' WHERE message_id = ANY(%b) AND state = 'held'",
         [list(messages)],
     )
+
+
+async def give_up_held(tx: Transaction, message_id: UUID) -> bool:
+    """Mark a held message as refused; False if it is not held any more."""
+    cursor = await tx.execute(
+        "UPDATE inbox SET state = 'refused' WHERE message_id = %s AND state = 'held'", [message_id]
+    )
+    return cursor.rowcount == 1
 
 
 async def count_held(tx: Transaction) -> int:
