@@ -260,3 +260,23 @@ async def test_a_process_killed_in_the_middle_of_a_batch_strands_nothing(
         await until_acknowledged(redis_url)
 
     assert recipient.taken == numbered(101, 250)
+
+
+async def test_an_outage_that_is_over_at_once_counts_for_no_message(
+    redis_url: str, publisher: Publisher
+) -> None:
+    recipient = Recipient()
+    take, outages = recipient.take, iter(range(3))
+
+    async def flapping(entries: Sequence[Entry]) -> list[Verdict]:
+        if next(outages, None) is not None:
+            raise UnavailableError("NB-5001", reason="away for a moment")
+        return await take(entries)
+
+    recipient.take = flapping  # type: ignore[method-assign]  # the fault
+    await publisher.publish(STREAM, numbered(1, 4))
+
+    async with running(a_reader(redis_url, recipient)):
+        await until(lambda: len(recipient.taken) == 4)
+
+    assert recipient.attempts == {}
