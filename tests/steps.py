@@ -42,7 +42,7 @@ async def bus(agency: Agency) -> AsyncIterator[Publisher]:
 async def relay(agency: Agency, stream: str) -> None:
     """Number and publish all that waits for a stream."""
     async with bus(agency) as publisher:
-        one = Relay(agency, stream, publisher)
+        one = Relay(agency, stream, Lane(stream.split(".")[2]), publisher)
         while await one.step():
             pass
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from schemas.checkpoint import Verifier
 from schemas.envelope import PublicEncryptionKey, VerifyKey, source_of
-from schemas.errors import UnavailableError
+from schemas.errors import NotAllowedError, NotFoundError, RejectedError, UnavailableError
 from schemas.party import Party
 from services.exchange import outbox, parties
 from services.keys import KeyRing
@@ -58,8 +58,15 @@ class Agency:
         return source_of(self.settings.domain, self.name)
 
     async def reload(self) -> None:
-        """Read keys and party files again: someone rotated, or trusted another file."""
-        self.ring = KeyRing.load(self.settings.keys_folder)
+        """Read keys and party files again: someone rotated, or trusted another file.
+
+        Raises `UnavailableError` NB-4014 while the folder is in the middle of a change; what was
+        read before stays in use.
+        """
+        try:
+            self.ring = KeyRing.load(self.settings.keys_folder)
+        except (NotFoundError, NotAllowedError, RejectedError) as error:
+            raise UnavailableError("NB-4014", cause=error.code) from error
         self.directory = await read_directory(self.store, self.peer)
 
 

@@ -24,7 +24,7 @@ from services.bus import Entry
 from services.exchange import gaps, outbox
 from services.exchange.agency import Agency
 from services.exchange.intake import Arrived, answer_again, first_taken
-from services.exchange.outbox import OUTBOX_CHANNEL
+from services.exchange.outbox import OUTBOX_CHANNELS
 from services.exchange.store import dead, incoming
 from services.exchange.store.dead import DeadLetter
 from services.exchange.store.incoming import InboxRow
@@ -93,7 +93,7 @@ async def _keep_unauthenticated(
     if arrivals > 1:
         # The sender asks again: its refusal, which bears the dead letter's id, may be lost.
         if await republish_messages(tx, [dead_id], now):
-            await notify(tx, OUTBOX_CHANNEL)
+            await notify(tx, OUTBOX_CHANNELS[Lane.CONTROL])
         return
     # The claims decide only where the refusal points: the sender compares the hash with what it
     # sent, so a forged claim tells it nothing.

@@ -23,7 +23,7 @@ from services.exchange import gaps
 from services.exchange.agency import Agency
 from services.exchange.effects import Answered, Effects
 from services.exchange.intake import Arrived, first_taken
-from services.exchange.outbox import OUTBOX_CHANNEL
+from services.exchange.outbox import OUTBOX_CHANNELS, WINDOW_CHANNEL
 from services.exchange.receipts import verify_batch
 from services.exchange.store import answered, dead, incoming, outgoing, published
 from services.exchange.store.incoming import InboxRow
@@ -149,7 +149,7 @@ class Control:
             ],
         )
         # The window has room again.
-        await notify(tx, OUTBOX_CHANNEL)
+        await notify(tx, WINDOW_CHANNEL)
         log.info("receipts verified", count=len(named), size=checkpoint.size)
 
     async def _refusal(
@@ -197,7 +197,7 @@ class Control:
                 )
             ],
         )
-        await notify(tx, OUTBOX_CHANNEL)
+        await notify(tx, WINDOW_CHANNEL)
         log.error("message refused by peer", message_id=str(refusal.message_id), code=refusal.code)
 
     async def _resend(
@@ -227,7 +227,8 @@ class Control:
                 )
             ],
         )
-        await notify(tx, OUTBOX_CHANNEL)
+        for channel in OUTBOX_CHANNELS.values():
+            await notify(tx, channel)
 
     async def _void(
         self, tx: Transaction, attributes: Attributes, void: Void, now: datetime

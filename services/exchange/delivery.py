@@ -18,6 +18,7 @@ from services.exchange.agency import Agency
 from services.exchange.control import Control
 from services.exchange.intake import Arrived, Intake, Opened
 from services.exchange.store import incoming
+from services.exchange.threads import off_the_loop
 
 # A transaction's worth of messages; the receipts of as many fit into one control message.
 CHUNK = 420
@@ -73,11 +74,15 @@ class Delivery:
 
     async def _prepare(self, entries: Sequence[Entry], *, redriven: bool) -> Prepared:
         """Check entries and open what is new; nothing is written."""
-        arrived, unauthentic = await asyncio.to_thread(self._authenticate, entries, redriven)
+        arrived, unauthentic = await off_the_loop(
+            self._authenticate, entries, redriven, rows=len(entries)
+        )
         if any(error.code == aside.UNKNOWN_KEY for _, error in unauthentic):
             # A key that we do not know may be one that was trusted a moment ago.
             await self.agency.reload()
-            arrived, unauthentic = await asyncio.to_thread(self._authenticate, entries, redriven)
+            arrived, unauthentic = await off_the_loop(
+                self._authenticate, entries, redriven, rows=len(entries)
+            )
         data = [a for a in arrived if a.envelope.attributes.lane is not Lane.CONTROL]
         opened: list[Opened] = []
         refused: list[tuple[Arrived, RejectedError]] = []
@@ -85,7 +90,7 @@ class Delivery:
             async with self.agency.store.transaction() as tx:
                 known = await incoming.known(tx, [a.envelope.attributes.id for a in data])
             fresh = [a for a in data if a.is_new(known.get(a.envelope.attributes.id))]
-            opened, refused = await asyncio.to_thread(self._open, fresh)
+            opened, refused = await off_the_loop(self._open, fresh, rows=len(fresh))
         wrong = {message.entry.entry_id for message, _ in refused}
         return Prepared(
             arrived=[a for a in arrived if a.entry.entry_id not in wrong],

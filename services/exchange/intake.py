@@ -15,13 +15,13 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel
 
-from schemas.envelope import Attributes, Envelope
+from schemas.envelope import Attributes, Envelope, Lane
 from schemas.errors import RejectedError
 from services.bus import Entry
 from services.exchange import gaps
 from services.exchange.agency import Agency
 from services.exchange.effects import Effects, Taken
-from services.exchange.outbox import OUTBOX_CHANNEL
+from services.exchange.outbox import OUTBOX_CHANNELS
 from services.exchange.store import dead, incoming, outgoing
 from services.exchange.store.incoming import InboxRow, Known
 from services.exchange.store.published import republish_messages
@@ -240,7 +240,7 @@ async def answer_again(tx: Transaction, duplicates: Sequence[Known], now: dateti
     # An answer that is not sealed yet needs no repetition: it will go out by itself.
     answers += await incoming.answers_of(tx, records)
     if answers and await republish_messages(tx, answers, now):
-        await notify(tx, OUTBOX_CHANNEL)
+        await notify(tx, OUTBOX_CHANNELS[Lane.CONTROL])
 
 
 def _refuse_twin(message: Arrived, *, first: bytes, holder: UUID) -> None:

@@ -14,7 +14,9 @@ from schemas.errors import UnavailableError
 from services.exchange.store import outgoing
 from services.ledger.store import Transaction, notify
 
-OUTBOX_CHANNEL = "outbox"
+# Who is woken by a commit: the relays of a lane, or those whose window was full.
+OUTBOX_CHANNELS = {lane: f"outbox_{lane}" for lane in Lane}
+WINDOW_CHANNEL = "window"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,8 @@ async def accept(tx: Transaction, drafts: Sequence[Draft]) -> None:
         )
     await outgoing.add(tx, rows)
     await outgoing.keep_payloads(tx, [(d.message_id, d.salt, d.body) for d in drafts])
-    await notify(tx, OUTBOX_CHANNEL)
+    for lane in sorted({draft.lane for draft in drafts}):
+        await notify(tx, OUTBOX_CHANNELS[lane])
 
 
 async def say(
@@ -116,4 +119,4 @@ async def say(
         body=body,
     )
     await outgoing.add(tx, [row])
-    await notify(tx, OUTBOX_CHANNEL)
+    await notify(tx, OUTBOX_CHANNELS[Lane.CONTROL])

@@ -26,7 +26,7 @@ from services.exchange.delivery import Delivery
 from services.exchange.effects import Effects
 from services.exchange.gauges import Gauges
 from services.exchange.intake import Intake
-from services.exchange.outbox import OUTBOX_CHANNEL
+from services.exchange.outbox import OUTBOX_CHANNELS, WINDOW_CHANNEL
 from services.exchange.parties import PARTY_CHANNEL
 from services.exchange.relay import Relay
 from services.exchange.status import Status
@@ -73,7 +73,6 @@ class Process:
     relays: list[Relay] = field(default_factory=list)
     readers: list[Reader] = field(default_factory=list)
     sealer: Sealer | None = None
-    wakes: list[asyncio.Event] = field(default_factory=list)
 
     async def run(self, stop: asyncio.Event, only: Collection[str]) -> None:
         """Run the parts named in `only` until `stop`."""
@@ -113,10 +112,9 @@ class Process:
         async with self.agency.store.transaction() as tx:
             heads = await outgoing.heads(tx)
         for head in heads:
-            relay, wake = Relay(self.agency, head.stream, self.publisher), asyncio.Event()
+            relay = Relay(self.agency, head.stream, Lane(head.lane), self.publisher)
             self.relays.append(relay)
-            self.wakes.append(wake)
-            group.create_task(relay.run(stop, wake), name=f"relay {head.stream}")
+            group.create_task(relay.run(stop), name=f"relay {head.stream}")
         upkeep = Upkeep(self.agency, self.publisher)
         group.create_task(_every(stop, "upkeep", upkeep.step), name="upkeep")
 
@@ -148,12 +146,13 @@ class Process:
         """Wake what waits, whoever committed: this process or another."""
         while not stop.is_set():
             try:
-                channels = [OUTBOX_CHANNEL, PARTY_CHANNEL]
+                channels = [*OUTBOX_CHANNELS.values(), WINDOW_CHANNEL, PARTY_CHANNEL]
                 async for channel in self.agency.store.listen(channels, stop):
                     if channel == PARTY_CHANNEL:
                         await self.agency.reload()
-                    for wake in self.wakes:
-                        wake.set()
+                    for relay in self.relays:
+                        if relay.woken_by(channel):
+                            relay.wake.set()
             except UnavailableError as error:
                 log.warning("listener waits", code=error.code)
                 await pause(stop, 0.5)
@@ -231,7 +230,12 @@ async def serve(
         running = asyncio.create_task(process.run(ending, only))
         gauges = Gauges(agency, tuple(incoming_streams(agency)))
         refreshes = [gauges.of_store, gauges.of_bus]
-        async with HealthServer(settings.http, process.probes(only), refreshes=refreshes):
-            log.info("agency runs", parts=",".join(only))
-            await running
+        try:
+            async with HealthServer(settings.http, process.probes(only), refreshes=refreshes):
+                log.info("agency runs", parts=",".join(only))
+                await running
+        finally:
+            # Whatever ends us, the parts end before the store closes under them.
+            ending.set()
+            await asyncio.gather(running, return_exceptions=True)
     log.info("agency stopped")

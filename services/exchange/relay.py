@@ -9,7 +9,7 @@ a stream are out at any time; the rest wait in the outbox.
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -20,8 +20,10 @@ from schemas.envelope import Attributes, Kind, Lane, envelope_hash, seal
 from schemas.errors import UnavailableError
 from services.bus import Publisher
 from services.exchange.agency import Agency
+from services.exchange.outbox import OUTBOX_CHANNELS, WINDOW_CHANNEL
 from services.exchange.store import outgoing, published
 from services.exchange.store.outgoing import Numbered, StreamHead, Waiting
+from services.exchange.threads import off_the_loop
 from services.ledger.records import Record, make_record
 from services.ledger.store import append
 from services.telemetry.metrics import MESSAGES_PUBLISHED, MESSAGES_REPUBLISHED
@@ -38,16 +40,19 @@ class Relay:
 
     agency: Agency
     stream: str
+    lane: Lane
     publisher: Publisher
     healthy: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _full: bool = False
     _publishing: asyncio.Task[None] | None = None
 
-    async def run(self, stop: asyncio.Event, wake: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`; an outage of store or bus is waited out, and loses nothing."""
         settings = self.agency.settings.relay
         pause = 0.1
         while not stop.is_set():
-            wake.clear()
+            self.wake.clear()
             try:
                 worked = await self.step()
                 self.healthy, pause = True, 0.1
@@ -58,10 +63,14 @@ class Relay:
                 pause = min(pause * 2, 5.0)
                 continue
             if not worked:
-                await _wait(stop, wake, settings.poll_seconds)
+                await _wait(stop, self.wake, settings.poll_seconds)
         # What fails now is found in the store by the next run.
         if self._publishing is not None:
             await asyncio.gather(self._publishing, return_exceptions=True)
+
+    def woken_by(self, channel: str) -> bool:
+        """Return whether a commit that notified `channel` may be work for this relay."""
+        return channel == OUTBOX_CHANNELS[self.lane] or (channel == WINDOW_CHANNEL and self._full)
 
     async def step(self) -> bool:
         """Do one batch: what is asked for again, what a crash left, or what is new.
@@ -103,11 +112,12 @@ class Relay:
             if head.lane != Lane.CONTROL:
                 room = self.agency.settings.relay.window_max - await outgoing.unanswered(tx, head)
                 limit = min(_BATCH, room)
+                self._full = room <= 0
             waiting = await outgoing.take(tx, self.stream, limit) if limit > 0 else []
             if not waiting:
                 return []
             # Signing and encrypting leave the loop free to answer others meanwhile.
-            numbered = await asyncio.to_thread(self._seal, head, waiting)
+            numbered = await off_the_loop(self._seal, head, waiting, rows=len(waiting))
             records = self._records(head, numbered, waiting, now)
             async with tx.pipeline():
                 await outgoing.number(tx, head, numbered, now)

@@ -14,7 +14,7 @@ import structlog
 from schemas.envelope import Lane
 from services.bus import Publisher
 from services.exchange.agency import Agency
-from services.exchange.outbox import OUTBOX_CHANNEL
+from services.exchange.outbox import OUTBOX_CHANNELS
 from services.exchange.store import dead, outgoing, published
 from services.exchange.store.outgoing import StreamHead
 from services.exchange.store.published import Publication
@@ -150,7 +150,7 @@ class Upkeep:
                         )
                     ],
                 )
-                await notify(tx, OUTBOX_CHANNEL)
+                await notify(tx, OUTBOX_CHANNELS[Lane(head.lane)])
         log.warning("messages go again", stream=head.stream, count=asked, cause=cause)
 
 

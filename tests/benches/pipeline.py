@@ -102,7 +102,7 @@ async def _watch(
         await psycopg.AsyncConnection.connect(url, autocommit=True) as ear,
         await psycopg.AsyncConnection.connect(url, autocommit=True) as eye,
     ):
-        await ear.execute("LISTEN outbox")
+        await ear.execute('LISTEN "window"')
         listening.set()
         while len(receipted) < total:
             async for _ in ear.notifies(timeout=1.0, stop_after=1):
