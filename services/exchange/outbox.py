@@ -10,9 +10,12 @@ from datetime import datetime
 from uuid import UUID
 
 from schemas.envelope import Kind, Lane, commitment, partition_of, stream_name
-from schemas.errors import UnavailableError
+from schemas.errors import RejectedError, UnavailableError
 from services.exchange.store import outgoing
 from services.ledger.store import Transaction, notify
+
+# Base64 twice over, once encrypted and once signed, makes an envelope of 256 KiB out of this.
+BODY_BYTES_MAX = 140_000
 
 # Who is woken by a commit: the relays of a lane, or those whose window was full.
 OUTBOX_CHANNELS = {lane: f"outbox_{lane}" for lane in Lane}
@@ -60,9 +63,12 @@ async def declare_streams(
 async def accept(tx: Transaction, drafts: Sequence[Draft]) -> None:
     """Write messages into the outbox, each for its lane and notice, and wake the relay.
 
-    The caller writes the ledger record in the same transaction. Raises `UnavailableError` when this
-    agency has no streams yet.
+    The caller writes the ledger record in the same transaction. Raises `RejectedError` NB-2156 for
+    content that no envelope can carry, `UnavailableError` when this agency has no streams yet.
     """
+    for draft in drafts:
+        if len(draft.body) > BODY_BYTES_MAX:
+            raise RejectedError("NB-2156", size=len(draft.body), limit=BODY_BYTES_MAX)
     streams = await outgoing.streams_by_lane(tx)
     if not streams:
         raise UnavailableError("NB-4010")

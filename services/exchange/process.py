@@ -122,19 +122,36 @@ class Process:
         self, stop: asyncio.Event, group: asyncio.TaskGroup, consumer: str
     ) -> None:
         delivery = delivery_of(self.agency, self.effects)
-        for stream in incoming_streams(self.agency):
-            reader = Reader(
-                self.agency.settings.redis_url_required,
-                stream=stream,
-                group=self.agency.name,
-                consumer=consumer,
-                take=delivery.take,
-                failed=delivery.failed,
-                settings=self.agency.settings,
-            )
-            self.readers.append(reader)
-            group.create_task(reader.run(stop), name=f"reader {stream}")
-        group.create_task(_every(stop, "incoming", self._look_after_incoming), name="incoming")
+
+        async def look_after() -> None:
+            # A party file trusted since may name more partitions.
+            for stream in incoming_streams(self.agency):
+                if stream not in {reader.stream for reader in self.readers}:
+                    self._read(stream, consumer, delivery, stop, group)
+            await self._look_after_incoming()
+
+        group.create_task(_every(stop, "incoming", look_after), name="incoming")
+
+    def _read(
+        self,
+        stream: str,
+        consumer: str,
+        delivery: Delivery,
+        stop: asyncio.Event,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        """Read one stream from now on."""
+        reader = Reader(
+            self.agency.settings.redis_url_required,
+            stream=stream,
+            group=self.agency.name,
+            consumer=consumer,
+            take=delivery.take,
+            failed=delivery.failed,
+            settings=self.agency.settings,
+        )
+        self.readers.append(reader)
+        group.create_task(reader.run(stop), name=f"reader {stream}")
 
     async def _look_after_incoming(self) -> None:
         while await held.apply_held(self.agency, self.effects):

@@ -10,13 +10,17 @@ from uuid import UUID
 import pytest
 
 from schemas.canonical import b64, canonical
-from schemas.envelope import Attributes, Kind, Lane, read, seal
+from schemas.envelope import MESSAGE_BYTES_MAX, Attributes, Kind, Lane, commitment, read, seal
+from schemas.errors import RejectedError
 from services.bus import Publisher
 from services.exchange import dead
 from services.exchange.aside import UNKNOWN_KEY
+from services.exchange.outbox import BODY_BYTES_MAX
 from services.exchange.process import delivery_of
 from services.keys import KeyRing
 from tests.agencies import Pair, a_notice, accept, answered, trust, two_agencies, until, value
+from tests.forgery import ATTRIBUTES
+from tests.vectors.make import ENCRYPT_TO, SIGNING
 
 LIVE = "{ice.hhs.live.0}:out"
 CONTROL = "{hhs.ice.control.0}:out"
@@ -140,8 +144,6 @@ def payload_of(jws: bytes) -> dict[str, object]:
 
 def forged(pair: Pair, attributes: Attributes, body: bytes | None = None) -> bytes:
     """Seal other content under the sender's own, genuine key."""
-    from schemas.envelope import commitment
-
     draft = a_notice(attributes.subject)
     salt = bytes(32)
     content = body or draft.body
@@ -203,3 +205,27 @@ async def any_entry(pair: Pair, stream: str) -> bool:
 async def stream_bytes(pair: Pair, stream: str) -> list[bytes]:
     async with bus(pair) as publisher:
         return [fields[b"jws"] for _, fields in await publisher.client.xrange(stream)]
+
+
+async def test_content_that_no_envelope_can_carry_is_refused_at_the_door(pair: Pair) -> None:
+    draft = replace(a_notice(), body=b'{"a":"' + b"x" * BODY_BYTES_MAX + b'"}')
+
+    with pytest.raises(RejectedError, match="NB-2156"):
+        await accept(pair.ice, draft)
+
+    assert await value(pair.ice, "SELECT count(*) FROM outbox") == 0
+
+
+def test_the_largest_content_that_is_accepted_fits_into_an_envelope() -> None:
+    body = b'{"a":"' + b"x" * (BODY_BYTES_MAX - 8) + b'"}'
+    salt = bytes(32)
+
+    envelope = seal(
+        replace(ATTRIBUTES, commitment=commitment(salt, body)),
+        data=body,
+        signing=SIGNING["ice"],
+        encrypt_to=ENCRYPT_TO["hhs"],
+        salt=salt,
+    )
+
+    assert len(envelope) <= MESSAGE_BYTES_MAX
