@@ -6,6 +6,7 @@ signs nothing, encrypts nothing and stores nothing.
 
 import asyncio
 import base64
+import logging
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from services.embedded import RedisServer
 # As many bytes as an envelope of ours has.
 PAYLOAD_BYTES = 2_000
 STREAM = "peer"
+# A line for each message would be measured along with it, and fill the pipe that nobody reads.
+QUIET = logging.getLogger("peer")
 
 
 def run(messages: int) -> dict[str, Any]:
@@ -53,7 +56,7 @@ async def _publish(url: str, messages: int) -> None:
     from faststream.redis import RedisBroker
 
     content = base64.b64encode(os.urandom(PAYLOAD_BYTES * 3 // 4)).decode()
-    async with RedisBroker(url) as broker:
+    async with RedisBroker(url, logger=QUIET) as broker:
         for number in range(messages):
             await broker.publish({"number": number, "content": content}, stream=STREAM)
 
@@ -61,7 +64,7 @@ async def _publish(url: str, messages: int) -> None:
 async def _consume(url: str, messages: int) -> None:
     from faststream.redis import RedisBroker, StreamSub
 
-    broker = RedisBroker(url)
+    broker = RedisBroker(url, logger=QUIET)
     done, seen = asyncio.Event(), 0
 
     @broker.subscriber(stream=StreamSub(STREAM, group="peer", consumer="peer-0", max_records=100))
@@ -82,5 +85,6 @@ async def _consume(url: str, messages: int) -> None:
 
 
 if __name__ == "__main__":
+    QUIET.setLevel(logging.WARNING)
     role, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     asyncio.run((_publish if role == "publish" else _consume)(address, count))
