@@ -13,6 +13,7 @@ import structlog
 
 from schemas.errors import UnavailableError
 from services.exchange.agency import Agency
+from services.exchange.waiting import pause
 from services.ledger.store import Session
 
 log = structlog.get_logger()
@@ -41,10 +42,10 @@ class Alone:
                             await session.check()
                         else:
                             await self._take(session)
-                        await _pause(stop, _LOOK_SECONDS if self.held.is_set() else _TRY_SECONDS)
+                        await pause(stop, _LOOK_SECONDS if self.held.is_set() else _TRY_SECONDS)
             except UnavailableError as error:
                 log.warning("lock waits for the store", code=error.code)
-                await _pause(stop, 0.5)
+                await pause(stop, 0.5)
             finally:
                 self.held.clear()
 
@@ -65,11 +66,3 @@ def slots(agency: str) -> list[str]:
 def _key(name: str) -> int:
     """Return the advisory lock's number: 63 bits of the name's hash."""
     return int.from_bytes(sha256(f"noticebus {name}".encode()).digest()[:8], "big") >> 1
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -6,7 +6,6 @@ under way is in the database and is found there.
 """
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from services.exchange.relay import Relay
 from services.exchange.status import Status
 from services.exchange.store import outgoing
 from services.exchange.upkeep import Upkeep
+from services.exchange.waiting import pause, until_set
 from services.garbage import collect_seldom
 from services.ledger.sealer import Sealer
 from services.settings import Settings
@@ -207,23 +207,6 @@ async def _every(stop: asyncio.Event, what: str, step: Callable[[], Awaitable[No
         except UnavailableError as error:
             log.warning("waits for a peer", what=what, code=error.code)
         await pause(stop, _UPKEEP_SECONDS)
-
-
-async def until_set(event: asyncio.Event, stop: asyncio.Event) -> None:
-    """Return when `event` is set, or when told to stop."""
-    waiters = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(stop.wait())]
-    try:
-        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiter in waiters:
-            waiter.cancel()
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Return after `seconds`, or at once when told to stop."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
 
 
 async def serve(

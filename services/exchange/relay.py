@@ -24,6 +24,7 @@ from services.exchange.outbox import OUTBOX_CHANNELS, WINDOW_CHANNEL
 from services.exchange.store import outgoing, published
 from services.exchange.store.outgoing import Numbered, StreamHead, Waiting
 from services.exchange.threads import off_the_loop
+from services.exchange.waiting import pause, until_set
 from services.ledger.records import Record, make_record
 from services.ledger.store import append
 from services.telemetry.metrics import MESSAGES_PUBLISHED, MESSAGES_REPUBLISHED
@@ -50,20 +51,20 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`; an outage of store or bus is waited out, and loses nothing."""
         settings = self.agency.settings.relay
-        pause = 0.1
+        patience = 0.1
         while not stop.is_set():
             self.wake.clear()
             try:
                 worked = await self.step()
-                self.healthy, pause = True, 0.1
+                self.healthy, patience = True, 0.1
             except UnavailableError as error:
                 self.healthy = False
                 log.warning("relay waits", stream=self.stream, code=error.code)
-                await _pause(stop, pause)
-                pause = min(pause * 2, 5.0)
+                await pause(stop, patience)
+                patience = min(patience * 2, 5.0)
                 continue
             if not worked:
-                await _wait(stop, self.wake, settings.poll_seconds)
+                await until_set(self.wake, stop, seconds=settings.poll_seconds)
         # What fails now is found in the store by the next run.
         if self._publishing is not None:
             await asyncio.gather(self._publishing, return_exceptions=True)
@@ -236,22 +237,3 @@ def _runs(messages: Sequence[Numbered], entries: Sequence[str]) -> list[tuple[in
         else:
             runs.append((message.sequence, message.sequence, entry, entry))
     return runs
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
-
-
-async def _wait(stop: asyncio.Event, wake: asyncio.Event, seconds: float) -> None:
-    """Return when woken, told to stop, or after `seconds`."""
-    if wake.is_set() or stop.is_set():
-        return
-    waiters = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(wake.wait())]
-    try:
-        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiter in waiters:
-            waiter.cancel()

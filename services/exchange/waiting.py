@@ -1,0 +1,25 @@
+"""Waits that end: each returns when its event comes, when told to stop, or after some seconds."""
+
+import asyncio
+import contextlib
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Return after `seconds`, or at once when told to stop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+async def until_set(
+    event: asyncio.Event, stop: asyncio.Event, *, seconds: float | None = None
+) -> None:
+    """Return when `event` is set, when told to stop, or after `seconds`."""
+    if event.is_set() or stop.is_set():
+        return
+    waiters = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(stop.wait())]
+    try:
+        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()
