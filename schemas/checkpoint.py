@@ -132,7 +132,12 @@ class Signer:
     def signature_line(self, text: str) -> str:
         """Return the signature line for a note's text, with its newline."""
         signature = self.private.sign(text.encode())
-        return f"{_DASH}{self.name} {_encode(self.verifier.key_id + signature)}\n"
+        return signature_line(self.name, self.verifier.key_id, signature)
+
+
+def signature_line(name: str, key_id: bytes, signature: bytes) -> str:
+    """Return one signature as a note spells it, with its newline."""
+    return f"{_DASH}{name} {_encode(key_id + signature)}\n"
 
 
 def key_id_of(name: str, algorithm: int, public: bytes) -> bytes:
@@ -140,10 +145,14 @@ def key_id_of(name: str, algorithm: int, public: bytes) -> bytes:
     return sha256(name.encode() + b"\n" + bytes([algorithm]) + public).digest()[:4]
 
 
-def sign_checkpoint(size: int, root: bytes, signer: Signer) -> str:
-    """Return the signed note of a ledger's state; the origin is the signer's name."""
+def sign_checkpoint(size: int, root: bytes, signer: Signer, also: Signer | None = None) -> str:
+    """Return the signed note of a ledger's state; the origin is the signer's name.
+
+    While a log key is renewed, the one before it signs `also`, under the same name.
+    """
     text = Checkpoint(signer.name, size, root).text()
-    return f"{text}\n{signer.signature_line(text)}"
+    beside = "" if also is None else also.signature_line(text)
+    return f"{text}\n{signer.signature_line(text)}{beside}"
 
 
 def verify_checkpoint(note: str, verifiers: Iterable[Verifier]) -> Checkpoint:

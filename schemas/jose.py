@@ -42,6 +42,8 @@ JWE_ENCRYPTION = "A256GCM"
 
 _CURVE = ec.SECP256R1()
 _ES256 = ec.ECDSA(Prehashed(hashes.SHA256()))
+# RFC 6979: the same bytes under the same key have the same signature.
+_ES256_SAME = ec.ECDSA(Prehashed(hashes.SHA256()), deterministic_signing=True)
 _ECDH = ec.ECDH()
 _WRAPPED_KEY_BYTES, _IV_BYTES, _TAG_BYTES = 40, 12, 16
 _JWS_MEMBERS = {"alg", "kid", "typ"}
@@ -113,10 +115,14 @@ class Jws:
     """SHA-256 of the signing input, `header.payload` as they stand."""
 
 
-def sign_jws(payload: bytes, key: SigningKey, typ: str) -> bytes:
-    """Return the compact JWS of `payload`, signed by ES256 (a fresh nonce each time)."""
+def sign_jws(payload: bytes, key: SigningKey, typ: str, *, deterministic: bool = False) -> bytes:
+    """Return the compact JWS of `payload`, signed by ES256.
+
+    With a fresh nonce each time, unless the same payload is to make the same bytes.
+    """
     signing_input = _jws_header(key.kid, typ) + b"." + b64_bytes(payload)
-    r, s = decode_dss_signature(key.private.sign(sha256(signing_input).digest(), _ES256))
+    scheme = _ES256_SAME if deterministic else _ES256
+    r, s = decode_dss_signature(key.private.sign(sha256(signing_input).digest(), scheme))
     raw = r.to_bytes(COORDINATE_BYTES, "big") + s.to_bytes(COORDINATE_BYTES, "big")
     return signing_input + b"." + b64_bytes(raw)
 
@@ -147,6 +153,11 @@ def verify_jws(signature: bytes, digest: bytes, key: VerifyKey) -> None:
         key.public.verify(encode_dss_signature(r, s), digest, _ES256)
     except InvalidSignature:
         raise RejectedError("NB-2011", kid=key.kid) from None
+
+
+def begin_of_jws(kid: str, typ: str) -> bytes:
+    """Return what every JWS begins with that this key signed as this type."""
+    return _jws_header(kid, typ) + b"."
 
 
 @lru_cache(maxsize=64)
@@ -216,6 +227,15 @@ def decrypt_jwe(jwe: str, keys: Mapping[str, PrivateKey], *, apu: bytes, apv: by
         return AESGCM(aes_key_unwrap(kek, wrapped)).decrypt(iv, ciphertext + tag, parts[0])
     except (InvalidUnwrap, InvalidTag, ValueError):
         raise RejectedError("NB-2025") from None
+
+
+def recipient_of(jwe: str) -> str | None:
+    """Return the id of the key that a compact JWE is encrypted to, None for what is no JWE."""
+    try:
+        kid = _jwe_header(jwe.partition(".")[0].encode("ascii"))["kid"]
+    except (RejectedError, UnicodeEncodeError):
+        return None
+    return str(kid)
 
 
 def _jwe_header(segment: bytes) -> dict[str, Any]:

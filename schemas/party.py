@@ -1,8 +1,9 @@
 """The party file: the public half of an agency, which the other side trusts by its fingerprint.
 
-It holds signing and encryption keys (JWKS), the keys of ledger and cosigner (vkeys), and into how
-many streams each lane is split. Its bytes are canonical JSON; people compare the fingerprint over
-another way (a call, a meeting) before they trust it. Nothing in it is secret.
+It holds signing and encryption keys (JWKS), the keys of ledger and cosigner (vkeys), which signing
+keys ended and where, and into how many streams each lane is split. Its bytes are canonical JSON;
+people compare the fingerprint over another way (a call, a meeting) before they trust it. Nothing in
+it is secret.
 """
 
 from hashlib import sha256
@@ -12,6 +13,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from schemas.canonical import canonical, parse
 from schemas.checkpoint import COSIGNATURE, ED25519, Verifier
+from schemas.ending import Ending, Retirement, Revocation
 from schemas.envelope import source_of
 from schemas.errors import EvidenceError, RejectedError
 from schemas.fields import Body, Hash, Ordinal, Time, broken
@@ -26,6 +28,12 @@ Vkeys = Annotated[
     Field(max_length=KEYS_MAX, strict=False),
 ]
 Partitions = Annotated[int, Field(ge=1, le=PARTITIONS_MAX)]
+Retirements = Annotated[
+    tuple[Retirement, ...], Field(min_length=1, max_length=KEYS_MAX, strict=False)
+]
+Revocations = Annotated[
+    tuple[Revocation, ...], Field(min_length=1, max_length=KEYS_MAX, strict=False)
+]
 
 
 class PublicKey(Body):
@@ -63,11 +71,15 @@ class LanePartitions(Body):
 
 
 class Party(Body):
-    """What one agency shows the other about itself."""
+    """What one agency shows the other about itself.
 
-    versions: ClassVar[tuple[str, ...]] = ("party/1.0",)
+    From party/1.1 on it also says which of its signing keys ended, and how; a file in which none
+    did is still a party/1.0, in the same bytes.
+    """
 
-    schema_version: Literal["party/1.0"] = "party/1.0"
+    versions: ClassVar[tuple[str, ...]] = ("party/1.0", "party/1.1")
+
+    schema_version: Literal["party/1.0", "party/1.1"] = "party/1.0"
     agency: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
     domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,119}$")]
     generation: Ordinal
@@ -76,6 +88,8 @@ class Party(Body):
     cosigner_keys: Vkeys = ()
     partitions: LanePartitions = LanePartitions()
     made_at: Time
+    retired: Retirements | None = None
+    revoked: Revocations | None = None
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -93,6 +107,16 @@ class Party(Body):
                 raise broken("log_keys", "has a key whose name is not this party's")
         for text in self.cosigner_keys:
             _vkey(text, COSIGNATURE, "cosigner_keys")
+        ended = self.retired is not None or self.revoked is not None
+        if ended != (self.schema_version != "party/1.0"):
+            raise broken("schema_version", "is party/1.1 where keys ended, and only there")
+        keys = self.verify_keys()
+        if not all(each.verify(keys) for each in self.retired or ()):
+            raise broken("retired", "holds an end that old and new key did not both sign")
+        if not {each.kid for each in self.revoked or ()} <= keys.keys():
+            raise broken("revoked", "names a key that is not in here")
+        if self.signing_keys() == ():
+            raise broken("jwks", "needs a key for signing that has not ended")
         return self
 
     @classmethod
@@ -134,6 +158,20 @@ class Party(Body):
             if key.use == "sig"
         }
 
+    def signing_keys(self) -> tuple[str, ...]:
+        """Return the ids of the keys that may sign further messages: those without an end."""
+        endings = self.endings()
+        return tuple(
+            key.kid for key in self.jwks.keys if key.use == "sig" and key.kid not in endings
+        )
+
+    def endings(self) -> dict[str, Ending]:
+        """Return how signing keys of this party ended, by `kid`."""
+        found = {each.kid: Ending(retired=each) for each in self.retired or ()}
+        for each in self.revoked or ():
+            found[each.kid] = Ending(revoked=each).or_earlier(found.get(each.kid))
+        return found
+
     def encryption_key(self) -> PublicEncryptionKey:
         """Return the key to encrypt to: the first one for that use."""
         key = next(key for key in self.jwks.keys if key.use == "enc")
@@ -142,6 +180,10 @@ class Party(Body):
     def log_verifiers(self) -> tuple[Verifier, ...]:
         """Return the keys that sign this party's checkpoints."""
         return tuple(Verifier.parse(text) for text in self.log_keys)
+
+    def cosigners(self) -> tuple[Verifier, ...]:
+        """Return the keys by which this party witnesses others' checkpoints."""
+        return tuple(Verifier.parse(text) for text in self.cosigner_keys)
 
 
 def fingerprint(file: bytes) -> str:

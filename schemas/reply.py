@@ -66,12 +66,19 @@ class Receipts(Body):
     """The answer to a sealed batch: its records, the frontier before them, and the checkpoint.
 
     The reader recomputes the root from frontier and entries, finds it in the checkpoint, and
-    derives an inclusion proof for each message it had sent.
+    derives an inclusion proof for each message it had sent. A receipts/1.1 is told again, after the
+    log had told of more: `grown` is the newest checkpoint by then, with the proof that this one is
+    its beginning.
     """
 
-    versions: ClassVar[tuple[str, ...]] = ("receipts/1.0",)
+    versions: ClassVar[tuple[str, ...]] = ("receipts/1.0", "receipts/1.1")
+    schema_rules: ClassVar[dict[str, Any]] = {
+        "if": {"properties": {"schema_version": {"const": "receipts/1.0"}}},
+        "then": {"properties": {"grown": False, "consistency": False}},
+        "else": {"required": ["grown", "consistency"]},
+    }
 
-    schema_version: Literal["receipts/1.0"] = "receipts/1.0"
+    schema_version: Literal["receipts/1.0", "receipts/1.1"] = "receipts/1.1"
     index: Count = Field(description="Record index of the first entry; the size before.")
     frontier: Hashes
     entries: Annotated[
@@ -79,6 +86,18 @@ class Receipts(Body):
         Field(min_length=1, max_length=RECEIPT_ENTRIES_MAX, strict=False),
     ]
     checkpoint: Note
+    grown: Note | None = None
+    consistency: Hashes | None = Field(
+        default=None, description="Proof that the checkpoint is the beginning of the grown one."
+    )
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        again = self.schema_version != "receipts/1.0"
+        for name, found in (("grown", self.grown), ("consistency", self.consistency)):
+            if (found is not None) != again:
+                raise broken(name, "is there from receipts/1.1 on")
+        return self
 
 
 class Refusal(Body):
@@ -137,23 +156,43 @@ class Resend(Body):
 
 
 class StreamHead(Body):
-    """How far a stream was written."""
+    """How far a stream was read: up to here without a gap."""
 
     generation: Ordinal
     sequence: Count
 
 
 class Head(Body):
-    """Where the sender's ledger and streams stand; never makes a checkpoint by itself."""
+    """Where the sender's ledger stands, and how far it read; never makes a checkpoint by itself.
 
-    versions: ClassVar[tuple[str, ...]] = ("head/1.0",)
+    From head/1.1 on `since` is the size that `consistency` begins at, the newest one which the
+    recipient cosigned (0: none yet), and `cosigned` is the recipient's own checkpoint with the
+    sender's cosignature under it.
+    """
 
-    schema_version: Literal["head/1.0"] = "head/1.0"
+    versions: ClassVar[tuple[str, ...]] = ("head/1.0", "head/1.1")
+    schema_rules: ClassVar[dict[str, Any]] = {
+        "if": {"properties": {"schema_version": {"const": "head/1.0"}}},
+        "then": {"properties": {"since": False, "cosigned": False}},
+        "else": {"required": ["since"]},
+    }
+
+    schema_version: Literal["head/1.0", "head/1.1"] = "head/1.1"
     checkpoint: Note
     consistency: Hashes = Field(
         description="Proof that the checkpoint told before is a prefix of this one."
     )
     highest: Annotated[dict[StreamName, StreamHead], Field(max_length=1024)]
+    since: Count | None = None
+    cosigned: Note | None = None
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if (self.since is None) != (self.schema_version == "head/1.0"):
+            raise broken("since", "is there from head/1.1 on")
+        if self.cosigned is not None and self.since is None:
+            raise broken("cosigned", "is there from head/1.1 on")
+        return self
 
 
 class Acknowledgement(Body):

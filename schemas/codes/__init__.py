@@ -82,6 +82,7 @@ __all__ = [
     "court_media",
     "custody_statuses",
     "detailed_outcomes",
+    "discards",
     "dispositions",
     "guess_office",
     "hearing_locations",
@@ -280,6 +281,12 @@ def outcomes() -> CodeList[Meaning]:
 def detailed_outcomes() -> CodeList[DetailedOutcome]:
     """Return the outcomes that a person at HHS chooses from; they stay at HHS."""
     return _load("detailed_outcomes", DetailedOutcome)
+
+
+@cache
+def discards() -> CodeList[Meaning]:
+    """Return why a dead letter is given up."""
+    return _load("discards", Meaning)
 
 
 @cache

@@ -231,10 +231,15 @@ class Clock:
 class Policy:
     """One version of what the agencies agreed on: clocks by name, and what may go back to ICE.
 
-    Clocks: receipt, disposition, action_urgent, action_routine, outcome.
+    Clocks: receipt, disposition, action_urgent, action_routine, outcome. A replay that acts on more
+    events than `replay_approval_above` needs a second person's approval. Contents of a notice are
+    kept at an agency for `retention_days` after the last act on it. A key is used for `key_days`.
     """
 
     version: str
     meaning: str
     clocks: Mapping[str, Clock]
     actions_to_ice: tuple[ActionCode, ...]
+    replay_approval_above: int
+    retention_days: Mapping[str, int]
+    key_days: int

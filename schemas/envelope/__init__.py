@@ -41,9 +41,11 @@ from schemas.jose import (
     PublicEncryptionKey,
     SigningKey,
     VerifyKey,
+    begin_of_jws,
     decrypt_jwe,
     encrypt_jwe,
     read_jws,
+    recipient_of,
     sign_jws,
     verify_jws,
 )
@@ -63,7 +65,9 @@ __all__ = [
     "Unverified",
     "VerifyKey",
     "agency_of",
+    "begin_of",
     "commitment",
+    "encrypted_to",
     "envelope_hash",
     "expect",
     "open_data",
@@ -128,6 +132,18 @@ class Opened:
     salt: bytes
 
 
+def encrypted_to(jws: bytes) -> str | None:
+    """Return the id of the key that an envelope is encrypted to, None where it is to none.
+
+    Its signature is not looked at.
+    """
+    try:
+        data = parse(read(jws).payload)["data"]
+    except (RejectedError, KeyError, TypeError):
+        return None
+    return recipient_of(data) if isinstance(data, str) else None
+
+
 def commitment(salt: bytes, body: bytes) -> bytes:
     """Return what binds an envelope and a record to a body without showing it.
 
@@ -182,6 +198,11 @@ def seal(
     if len(jws) > MESSAGE_BYTES_MAX:
         raise RejectedError("NB-2001", size=len(jws), size_max=MESSAGE_BYTES_MAX)
     return jws
+
+
+def begin_of(kid: str) -> bytes:
+    """Return what the bytes of every envelope begin with that this key signed."""
+    return begin_of_jws(kid, TYP)
 
 
 def read(jws: bytes) -> Unverified:

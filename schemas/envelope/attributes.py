@@ -76,6 +76,7 @@ class Attributes:
     generation: int
     revision: int | None = None
     commitment: bytes | None = None
+    casetag: bytes | None = None
     dataschema: str
 
     @property
@@ -139,7 +140,7 @@ _REQUIRED = frozenset(
         "type",
     }
 )
-_OPTIONAL = frozenset({"causationid", "commitment", "revision", "subject"})
+_OPTIONAL = frozenset({"casetag", "causationid", "commitment", "revision", "subject"})
 _KNOWN = _REQUIRED | _OPTIONAL
 _LANES = {str(lane): lane for lane in Lane}
 _KINDS = {str(kind): kind for kind in Kind}
@@ -170,6 +171,8 @@ def members_of(attributes: Attributes) -> dict[str, Any]:
         members["revision"] = attributes.revision
     if attributes.commitment is not None:
         members["commitment"] = b64(attributes.commitment)
+    if attributes.casetag is not None:
+        members["casetag"] = b64(attributes.casetag)
     return members
 
 
@@ -210,7 +213,8 @@ def attributes_of(members: object) -> Attributes:
         partition=_integer(members["partition"], "partition", 0),
         generation=_integer(members["generation"], "generation", 1),
         revision=_integer(members["revision"], "revision", 1) if "revision" in names else None,
-        commitment=_hash(members["commitment"]) if "commitment" in names else None,
+        commitment=_hash(members, "commitment") if "commitment" in names else None,
+        casetag=_hash(members, "casetag") if "casetag" in names else None,
         dataschema=members["dataschema"],
     )
 
@@ -242,6 +246,8 @@ def contradiction(attributes: Attributes, *, encrypted: bool) -> str | None:
         return "a commitment goes with encrypted content, and with it alone"
     if control and attributes.partition != 0:
         return "control is not partitioned"
+    if attributes.casetag is not None and attributes.kind is not Kind.FTA:
+        return "the tag of a case goes with notices alone"
     if attributes.revision is not None and attributes.subject is None:
         return "a revision needs a subject"
     return None
@@ -283,10 +289,11 @@ def _integer(value: object, field: str, least: int) -> int:
     return value
 
 
-def _hash(value: object) -> bytes:
+def _hash(members: dict[str, Any], field: str) -> bytes:
+    value = members[field]
     try:
         raw = unb64(value if isinstance(value, str) else "")
     except RejectedError:
         raw = b""
-    _must(len(raw) == HASH_BYTES, "commitment")
+    _must(len(raw) == HASH_BYTES, field)
     return raw
