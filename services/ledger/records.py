@@ -51,6 +51,7 @@ def make_record(
     sequence: int | None = None,
     envelope: bytes | None = None,
     commitment: bytes | None = None,
+    casetag: bytes | None = None,
     policy: str | None = None,
     reason: str | None = None,
     actor: str | None = None,
@@ -79,6 +80,8 @@ def make_record(
         said["envelope"] = b64(envelope)
     if commitment is not None:
         said["commitment"] = b64(commitment)
+    if casetag is not None:
+        said["casetag"] = b64(casetag)
     if detail is not None:
         said["detail"] = dict(detail)
     for name, value in (

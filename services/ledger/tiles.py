@@ -55,6 +55,32 @@ def grow(edge: Edge, size: int, leaves: Sequence[bytes]) -> tuple[Edge, list[Til
     return tuple(grown), tiles
 
 
+def frontier_of(edge: Edge) -> list[bytes]:
+    """Return the frontier of the tree that this edge belongs to: perfect subtrees, largest first.
+
+    The edge counts in powers of 256 and the frontier in powers of 2; the hashes are the same ones.
+    """
+    frontier: list[bytes] = []
+    for hashes in reversed(edge):
+        first = 0
+        for height in reversed(range(TILE_HEIGHT)):
+            if len(hashes) & 1 << height:
+                frontier.append(perfect_root(hashes[first : first + (1 << height)]))
+                first += 1 << height
+    return frontier
+
+
+def tile_path(kind: int | str, n: int, width: int = TILE_WIDTH) -> str:
+    """Return where a tile stands below the log's address: `tile/0/x001/067`, `tile/1/000.p/12`.
+
+    `kind` is a level or `entries`; a tile of fewer than 256 is a partial one.
+    """
+    text = f"{n % 1000:03}"
+    while n := n // 1000:
+        text = f"x{n % 1000:03}/{text}"
+    return f"tile/{kind}/{text}" + ("" if width == TILE_WIDTH else f".p/{width}")
+
+
 def edge_lengths(size: int) -> list[int]:
     """Return how many hashes the edge of a tree of `size` has on each level, from 0 up."""
     lengths = []

@@ -12,7 +12,6 @@ from schemas.proof import (
     EMPTY_ROOT,
     consistency_ranges,
     inclusion_ranges,
-    leaf_hash,
     root_of,
 )
 from services.ledger.store import Transaction, log
@@ -26,7 +25,7 @@ from services.ledger.tiles import (
     split,
 )
 
-__all__ = ["Head", "consistency", "edge", "head", "inclusion", "inclusions", "root_at"]
+__all__ = ["Head", "consistency", "edge", "head", "inclusion", "inclusions", "root_at", "tile"]
 
 
 async def head(tx: Transaction) -> Head | None:
@@ -44,11 +43,16 @@ async def inclusion(tx: Transaction, index: int, size: int) -> list[bytes]:
     return proof
 
 
-async def inclusions(tx: Transaction, indexes: Sequence[int], size: int) -> list[list[bytes]]:
-    """Return the proofs of several records under one size; shared tiles are read once."""
-    await _check_size(tx, size)
+async def inclusions(
+    tx: Transaction, indexes: Sequence[int], size: int, *, former: str | None = None
+) -> list[list[bytes]]:
+    """Return the proofs of several records under one size; shared tiles are read once.
+
+    `former` is the origin of a log that a restore ended; else it is the log that grows.
+    """
+    await _check_size(tx, size, former)
     ranges = [inclusion_ranges(index, size) for index in indexes]
-    roots = await _roots(tx, {each for proof in ranges for each in proof})
+    roots = await _roots(tx, {each for proof in ranges for each in proof}, former)
     return [[roots[each] for each in proof] for proof in ranges]
 
 
@@ -79,11 +83,19 @@ async def edge(tx: Transaction, size: int) -> Edge:
     return tuple(tuple(hashes[node] for node in level) for level in nodes)
 
 
-async def _check_size(tx: Transaction, size: int) -> None:
+async def tile(tx: Transaction, level: int, n: int, width: int) -> bytes:
+    """Return the first `width` hashes of a tile. Raises `EvidenceError` NB-3006 without them."""
+    first = n * TILE_WIDTH
+    nodes = [(TILE_HEIGHT * level, place) for place in range(first, first + width)]
+    hashes = await _hashes(tx, nodes)
+    return b"".join(hashes[node] for node in nodes)
+
+
+async def _check_size(tx: Transaction, size: int, former: str | None = None) -> None:
     """Refuse a size that was never sealed. Raises `EvidenceError` NB-3007."""
-    found = await log.head(tx)
-    if size > (found.size if found is not None else 0):
-        raise EvidenceError("NB-3007", size=size, head=found.size if found is not None else 0)
+    found = await log.size_of(tx, former)
+    if size > found:
+        raise EvidenceError("NB-3007", size=size, head=found)
 
 
 # A node is a perfect subtree: its height, and its place among those of that height.
@@ -91,11 +103,11 @@ Node = tuple[int, int]
 
 
 async def _roots(
-    tx: Transaction, ranges: Iterable[tuple[int, int]]
+    tx: Transaction, ranges: Iterable[tuple[int, int]], former: str | None = None
 ) -> dict[tuple[int, int], bytes]:
     """Return the root of each range of leaves (first, end) that RFC 6962 makes of a tree."""
     parts = {each: _perfect_parts(*each) for each in ranges}
-    hashes = await _hashes(tx, {node for nodes in parts.values() for node in nodes})
+    hashes = await _hashes(tx, {node for nodes in parts.values() for node in nodes}, former)
     return {each: root_of([hashes[node] for node in nodes]) for each, nodes in parts.items()}
 
 
@@ -130,7 +142,9 @@ class _Stored:
         return [perfect_root(each) for each in below if each] if all(below) else None
 
 
-async def _hashes(tx: Transaction, nodes: Iterable[Node]) -> dict[Node, bytes]:
+async def _hashes(
+    tx: Transaction, nodes: Iterable[Node], former: str | None = None
+) -> dict[Node, bytes]:
     """Return the hash of each node, reading every tile once.
 
     Raises `EvidenceError` NB-3006 for a node of which something is missing.
@@ -138,7 +152,7 @@ async def _hashes(tx: Transaction, nodes: Iterable[Node]) -> dict[Node, bytes]:
     spans = {node: _span(node) for node in nodes}
     stored = _Stored()
     wanted = {(level, first // TILE_WIDTH) for level, first, _ in spans.values()}
-    stored.tiles.update(await log.tiles(tx, sorted(wanted)))
+    stored.tiles.update(await log.tiles(tx, sorted(wanted), former=former))
     # A tile that is not full yet is made of the full ones below it, and at last of records.
     below = [
         (level - 1, at)
@@ -146,15 +160,15 @@ async def _hashes(tx: Transaction, nodes: Iterable[Node]) -> dict[Node, bytes]:
         if level and (level, first // TILE_WIDTH) not in stored.tiles
         for at in range(first, first + count)
     ]
-    stored.tiles.update(await log.tiles(tx, sorted(set(below))))
+    stored.tiles.update(await log.tiles(tx, sorted(set(below)), former=former))
     for n in sorted(
         first // TILE_WIDTH
         for level, first, _ in spans.values()
         if level == 0 and (0, first // TILE_WIDTH) not in stored.tiles
     ):
         if n * TILE_WIDTH not in stored.leaves:
-            rows = await log.records(tx, first=n * TILE_WIDTH, end=(n + 1) * TILE_WIDTH)
-            stored.leaves.update((index, leaf_hash(record)) for index, record in rows)
+            first, end = n * TILE_WIDTH, (n + 1) * TILE_WIDTH
+            stored.leaves.update(await log.leaves(tx, first=first, end=end, former=former))
     hashes: dict[Node, bytes] = {}
     for node, (level, first, count) in spans.items():
         found = stored.find(level, first, count)

@@ -5,6 +5,10 @@ sealer goes on meanwhile. What it finds is decided by the signed checkpoints: a 
 verifies proves the records before it, and then a tile that differs is the one that was changed;
 where a root does not come out, the tiles name the record. Costs a read of everything and about
 four SHA-256 a record, and one Ed25519 a checkpoint.
+
+A record whose bytes are in an archive stands in the tree by the leaf hash that stayed of it. That
+proves its place and what it hashed to, and is counted: with the archive beside the store it is
+hashed again.
 """
 
 from collections import deque
@@ -18,7 +22,9 @@ from schemas.proof import EMPTY_ROOT, leaf_hash, root_of
 from schemas.proof import append as grow_frontier
 from services.ledger.records import COMMITTED, differing_column, opening_holds, read_record
 from services.ledger.store import Store, audit, log
-from services.ledger.tiles import TILE_WIDTH, Edge, Tile, grow, split
+from services.ledger.store.kept import Kept, LiveLog
+from services.ledger.tiles import TILE_WIDTH, Edge, Tile, frontier_of, grow, split
+from services.ledger.times import Times
 
 RECORDS_A_READ = 2_000
 
@@ -30,7 +36,8 @@ class Report:
     """What was walked through, and the first difference, None if there is none.
 
     `verified` is the number of records proven by the last checkpoint that fitted; `erased` counts
-    records with a commitment whose opening is gone, which is allowed.
+    records with a commitment whose opening is gone, which is allowed; `archived` counts those whose
+    bytes are in archives, and which were therefore not hashed again.
     """
 
     size: int
@@ -40,31 +47,37 @@ class Report:
     tiles: int
     openings: int
     erased: int
+    archived: int
     unsealed: int
     difference: EvidenceError | None
 
 
 async def verify(
-    store: Store,
+    ledger: Store | Kept,
     *,
     log_keys: Sequence[Verifier],
     also: Sequence[str] = (),
+    times: Times | None = None,
+    tree_only: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Verify a whole ledger against its own checkpoints, and against further ones in `also`.
 
+    A store stands for the log that grows in it. With `tree_only` records are hashed and proven, and
+    what stands beside them (columns, openings) is not looked at.
     `also` holds signed notes of this ledger that were kept elsewhere: they show a ledger that was
-    cut off or rolled back as a whole. `progress` is called with records done and records in all.
+    cut off or rolled back as a whole. `times` holds what records say of time to when others saw
+    them. `progress` is called with records done and records in all.
     Raises `UnavailableError` when the store is away; a difference is returned, not raised.
     """
-    walk = _Walk(store=store, log_keys=log_keys, progress=progress)
+    kept = LiveLog(ledger) if isinstance(ledger, Store) else ledger
+    walk = _Walk(kept=kept, log_keys=log_keys, times=times, tree_only=tree_only, progress=progress)
     difference: EvidenceError | None = None
     try:
         await walk.run(also)
     except EvidenceError as error:
         difference = error
-    async with store.transaction() as tx:
-        totals = await audit.totals(tx)
+    unsealed = await kept.unsealed()
     return Report(
         size=walk.size,
         root=walk.root,
@@ -73,7 +86,8 @@ async def verify(
         tiles=walk.tiles,
         openings=walk.openings,
         erased=walk.erased,
-        unsealed=totals.unsealed,
+        archived=walk.archived,
+        unsealed=unsealed,
         difference=difference,
     )
 
@@ -82,16 +96,20 @@ async def verify(
 class _Walk:
     """One pass over a ledger; `proven` records are under a checkpoint that fitted."""
 
-    store: Store
+    kept: Kept
     log_keys: Sequence[Verifier]
+    times: Times | None
+    tree_only: bool
     progress: Progress | None
     size: int = 0
     root: bytes = EMPTY_ROOT
+    origin: str | None = None
     proven: int = 0
     checkpoints: int = 0
     tiles: int = 0
     openings: int = 0
     erased: int = 0
+    archived: int = 0
     frontier: list[bytes] = field(default_factory=list)
     edge: Edge = ()
     # Leaf hashes of records that no checkpoint has proven yet, the first of them at `proven`.
@@ -99,12 +117,11 @@ class _Walk:
     # What was found wrong with a pending record itself. It is told only when the checkpoint has
     # shown that nothing before it differs.
     held: EvidenceError | None = None
-    ahead: deque[audit.Entry] = field(default_factory=deque)
+    ahead: deque[audit.Entry | audit.Bare] = field(default_factory=deque)
 
     async def run(self, also: Sequence[str]) -> None:
         """Walk from index 0 to the head. Raises `EvidenceError` at the first difference."""
-        async with self.store.transaction() as tx:
-            head = await log.head(tx)
+        head = await self.kept.head()
         self.size = head.size if head is not None else 0
         known = {each.size: each for each in map(self._known, also)}
         async with aclosing(self._checkpoints()) as checkpoints:
@@ -134,10 +151,7 @@ class _Walk:
         """Yield the stored checkpoints up to the head, smallest first."""
         above = 0
         while above < self.size:
-            async with self.store.transaction() as tx:
-                found = await audit.checkpoints(
-                    tx, above=above, end=self.size, limit=RECORDS_A_READ
-                )
+            found = await self.kept.checkpoints(above=above, end=self.size, limit=RECORDS_A_READ)
             if not found:
                 return
             for checkpoint in found:
@@ -150,21 +164,28 @@ class _Walk:
             if not self.ahead:
                 await self._read_ahead(index)
             entry = self.ahead.popleft() if self.ahead else None
-            if entry is None or entry.index != index or entry.record is None:
+            if entry is None or entry.index != index:
                 raise await self._first_of(EvidenceError("NB-3030", index=index))
+            if entry.record is None:
+                if entry.leaf is None:
+                    raise await self._first_of(EvidenceError("NB-3030", index=index))
+                self.pending.append(entry.leaf)
+                self.archived += 1
+                continue
             self.pending.append(leaf_hash(entry.record))
-            try:
-                self._check(entry, entry.record)
-            except EvidenceError as error:
-                self.held = self.held or error
+            if isinstance(entry, audit.Entry):
+                try:
+                    self._check(entry, entry.record)
+                    if self.times is not None:
+                        await self.times.check(entry)
+                except EvidenceError as error:
+                    self.held = self.held or error
             if self.progress is not None and not self.ahead:
                 self.progress(index + 1, self.size)
 
     async def _read_ahead(self, first: int) -> None:
-        async with self.store.transaction() as tx:
-            self.ahead.extend(
-                await audit.entries(tx, first=first, end=self.size, limit=RECORDS_A_READ)
-            )
+        read = self.kept.records if self.tree_only else self.kept.entries
+        self.ahead.extend(await read(first=first, end=self.size, limit=RECORDS_A_READ))
 
     def _check(self, entry: audit.Entry, record: bytes) -> None:
         """Hold a record's bytes to their form, and what stands beside them to the bytes."""
@@ -191,8 +212,14 @@ class _Walk:
             checkpoint = verify_checkpoint(stored.note, self.log_keys)
         except EvidenceError as error:
             raise EvidenceError("NB-3036", size=stored.size, rule=error.sentence) from error
-        frontier = grow_frontier(self.frontier, self.proven, self.pending)
-        root = root_of(frontier, stored.size)
+        edge, tiles = grow(self.edge, self.proven, self.pending)
+        # The edge holds the frontier; below a tile's width, growing the old one hashes less.
+        frontier = (
+            frontier_of(edge)
+            if len(self.pending) > TILE_WIDTH
+            else grow_frontier(self.frontier, self.proven, self.pending)
+        )
+        root = root_of(frontier)
         if checkpoint.size != stored.size:
             raise EvidenceError("NB-3037", size=stored.size, column="size")
         if checkpoint.root != root:
@@ -201,8 +228,8 @@ class _Walk:
             raise self.held
         if checkpoint.root != stored.root:
             raise EvidenceError("NB-3037", size=stored.size, column="root")
-        self.edge, tiles = grow(self.edge, self.proven, self.pending)
-        self.frontier, self.root = frontier, root
+        self.edge, self.frontier, self.root = edge, frontier, root
+        self.origin = checkpoint.origin
         self.proven, self.pending = stored.size, []
         self.checkpoints += 1
         await self._compare_tiles(tiles)
@@ -220,10 +247,9 @@ class _Walk:
         Where they fill a tile, the tile names the record.
         """
         end = self.proven + len(self.pending)
-        async with self.store.transaction() as tx:
-            tiles = await log.tiles(
-                tx, [(0, n) for n in range(self.proven // TILE_WIDTH, end // TILE_WIDTH + 1)]
-            )
+        tiles = await self.kept.tiles(
+            [(0, n) for n in range(self.proven // TILE_WIDTH, end // TILE_WIDTH + 1)]
+        )
         differences = [found] if self.held is None else [found, self.held]
         for index, leaf in enumerate(self.pending, self.proven):
             tile = tiles.get((0, index // TILE_WIDTH))
@@ -238,8 +264,7 @@ class _Walk:
     async def _compare_tiles(self, tiles: Sequence[Tile]) -> None:
         if not tiles:
             return
-        async with self.store.transaction() as tx:
-            stored = await log.tiles(tx, [(tile.level, tile.n) for tile in tiles])
+        stored = await self.kept.tiles([(tile.level, tile.n) for tile in tiles])
         for tile in tiles:
             found = stored.get((tile.level, tile.n))
             if found != tile.hashes:
@@ -249,6 +274,8 @@ class _Walk:
         self.tiles += len(tiles)
 
     def _compare_head(self, head: log.Head) -> None:
+        if self.origin is not None and head.origin != self.origin:
+            raise EvidenceError("NB-3038", rule="its name is another")
         if head.root != self.root:
             raise EvidenceError("NB-3038", rule="its root is another")
         if head.frontier != self.frontier:
@@ -256,11 +283,7 @@ class _Walk:
 
     async def _compare_totals(self) -> None:
         """Look for what stands beyond the head or outside the log."""
-        async with self.store.transaction(seconds=audit.WHOLE_LEDGER_SECONDS) as tx:
-            await audit.hold_still(tx)
-            totals = await audit.totals(tx)
-            stray = await audit.stray_record(tx)
-            stored_tiles = await audit.tile_counts(tx)
+        totals, stored_tiles, stray = await self.kept.counted()
         if totals.entries != totals.size or totals.end != totals.size:
             raise EvidenceError("NB-3038", rule="the log holds entries beyond it")
         if totals.newest_checkpoint != totals.size:

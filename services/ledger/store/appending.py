@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from services.ledger.records import Record
@@ -9,14 +11,16 @@ from services.ledger.store.connection import Transaction
 
 UNSEALED_CHANNEL = "unsealed"
 
-# Ids are drawn by number and joined by number, so that the first id is the first record's whatever
-# order the server works in. Openings and debts go along; a debt of an answer wakes the sealer.
+# Tables are named with their schema: where archives lie beside a store, `record` and `opening` are
+# views for reading. Ids are drawn by number and joined by number, so that the first id is the first
+# record's whatever order the server works in. Openings and debts go along; a debt of an answer
+# wakes the sealer.
 _APPEND = """
 WITH ids AS MATERIALIZED (
     SELECT number, nextval('record_record_id_seq') AS record_id
     FROM generate_series(1, %(count)s) AS number
 ), written AS (
-    INSERT INTO record (record_id, action, notice_id, message_id, recorded_at, record)
+    INSERT INTO public.record (record_id, action, notice_id, message_id, recorded_at, record)
     OVERRIDING SYSTEM VALUE
     SELECT i.record_id, t.action, t.notice_id, t.message_id, t.recorded_at, t.record
     FROM unnest(%(action)b::text[], %(notice_id)b::uuid[], %(message_id)b::uuid[],
@@ -24,7 +28,7 @@ WITH ids AS MATERIALIZED (
          WITH ORDINALITY AS t (action, notice_id, message_id, recorded_at, record, number)
     JOIN ids AS i USING (number)
 ), kept AS (
-    INSERT INTO opening (record_id, opened)
+    INSERT INTO public.opening (record_id, opened)
     SELECT i.record_id, t.opened
     FROM unnest(%(opened_number)b::bigint[], %(opened)b::jsonb[]) AS t (number, opened)
     JOIN ids AS i USING (number)
@@ -38,16 +42,34 @@ FROM ids ORDER BY number
 """
 
 
-async def append(tx: Transaction, records: Sequence[Record], owes: str | None = None) -> list[int]:
-    """Append records, to be sealed after the commit; returns their record ids in input order.
+async def append(tx: Transaction, records: Sequence[Record], owes: str | None = None) -> None:
+    """Append records, to be sealed after the commit.
 
     `owes` names the agency that waits for a receipt of each of them: the sealer then works at once,
-    else within a second. A record id is not the record's place in the audit log.
+    else within a second.
+    """
+    if records:
+        await _append(tx, records, owes)
+
+
+async def append_returning(
+    tx: Transaction, records: Sequence[Record], owes: str | None = None
+) -> list[int]:
+    """Append records as `append` does; returns their record ids in input order.
+
+    A record id is not the record's place in the audit log.
     """
     if not records:
         return []
+    cursor = await _append(tx, records, owes)
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def _append(
+    tx: Transaction, records: Sequence[Record], owes: str | None
+) -> AsyncCursor[TupleRow]:
     opened = [(number, r.opened) for number, r in enumerate(records, 1) if r.opened]
-    cursor = await tx.execute(
+    return await tx.execute(
         _APPEND,
         {
             "count": len(records),
@@ -61,7 +83,6 @@ async def append(tx: Transaction, records: Sequence[Record], owes: str | None = 
             "owes": owes,
         },
     )
-    return [row[0] for row in await cursor.fetchall()]
 
 
 async def notify(tx: Transaction, channel: str) -> None:

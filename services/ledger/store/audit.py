@@ -11,15 +11,28 @@ WHOLE_LEDGER_SECONDS = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One place of the audit log and what is stored for it; `record` is None if that is gone."""
+    """One place of the audit log and what is stored for it; `record` is None if that is gone.
+
+    `leaf` is the leaf hash of a record whose bytes are in an archive.
+    """
 
     index: int
     record: bytes | None
+    leaf: bytes | None
     action: str
     notice_id: UUID | None
     message_id: UUID | None
     recorded_at: datetime
     opened: object
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """One place of the audit log and the bytes hashed for it, or the hash that they had."""
+
+    index: int
+    record: bytes | None
+    leaf: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +55,14 @@ class Totals:
     unsealed: int
 
 
+# Each row is looked up by its key, whatever the planner knows: without statistics it would read the
+# whole table of records again for every part of the log.
 _ENTRIES = """
-SELECT e.record_index, r.record, r.action, r.notice_id, r.message_id, r.recorded_at, o.opened
+SELECT e.record_index, r.record, r.leaf, r.action, r.notice_id, r.message_id, r.recorded_at,
+       o.opened
 FROM log_entry AS e
-LEFT JOIN record AS r USING (record_id)
-LEFT JOIN opening AS o USING (record_id)
+LEFT JOIN LATERAL (SELECT * FROM record WHERE record_id = e.record_id LIMIT 1) AS r ON true
+LEFT JOIN LATERAL (SELECT opened FROM opening WHERE record_id = e.record_id LIMIT 1) AS o ON true
 WHERE e.record_index >= %s AND e.record_index < %s
 ORDER BY e.record_index LIMIT %s
 """
@@ -59,14 +75,30 @@ async def entries(tx: Transaction, *, first: int, end: int, limit: int) -> list[
         Entry(
             index=row[0],
             record=row[1],
-            action=row[2],
-            notice_id=row[3],
-            message_id=row[4],
-            recorded_at=row[5],
-            opened=row[6],
+            leaf=row[2],
+            action=row[3],
+            notice_id=row[4],
+            message_id=row[5],
+            recorded_at=row[6],
+            opened=row[7],
         )
         for row in await cursor.fetchall()
     ]
+
+
+_RECORDS = """
+SELECT e.record_index, r.record, r.leaf
+FROM log_entry AS e
+LEFT JOIN LATERAL (SELECT * FROM record WHERE record_id = e.record_id LIMIT 1) AS r ON true
+WHERE e.record_index >= %s AND e.record_index < %s
+ORDER BY e.record_index LIMIT %s
+"""
+
+
+async def records(tx: Transaction, *, first: int, end: int, limit: int) -> list[Bare]:
+    """Return at most `limit` records of the log from index `first` on, below `end`."""
+    cursor = await tx.execute(_RECORDS, [first, end, limit], binary=True)
+    return [Bare(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 
 
 async def checkpoints(tx: Transaction, *, above: int, end: int, limit: int) -> list[Sealed]:
@@ -106,12 +138,13 @@ async def totals(tx: Transaction) -> Totals:
     )
 
 
-# Each record is either in the log or in the sealer's queue, never in both or in neither.
+# Each record is in the log, in the sealer's queue, or in a log that a restore ended: in one alone.
 _STRAY = """
 SELECT record_id
 FROM record AS r
-WHERE (EXISTS (SELECT FROM log_entry AS e WHERE e.record_id = r.record_id))
-    = (EXISTS (SELECT FROM unsealed AS u WHERE u.record_id = r.record_id))
+WHERE (EXISTS (SELECT FROM log_entry AS e WHERE e.record_id = r.record_id))::int
+    + (EXISTS (SELECT FROM unsealed AS u WHERE u.record_id = r.record_id))::int
+    + (EXISTS (SELECT FROM former_entry AS f WHERE f.record_id = r.record_id))::int <> 1
 ORDER BY record_id LIMIT 1
 """
 

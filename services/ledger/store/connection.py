@@ -11,12 +11,13 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Self, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from typing import Any, Protocol, Self, TypeAlias
 
 from psycopg import (
     AsyncConnection,
+    AsyncCursor,
     InterfaceError,
     OperationalError,
     ProgrammingError,
@@ -24,18 +25,24 @@ from psycopg import (
     sql,
 )
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow
+from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.rows import Row, TupleRow
 
-from schemas.errors import RejectedError, UnavailableError
+from schemas.errors import EvidenceError, RejectedError, UnavailableError
 
 Transaction: TypeAlias = AsyncConnection[TupleRow]
+# What is done with each new connection before anybody uses it.
+Prepare: TypeAlias = Callable[[Transaction], Awaitable[None]]
 
 CONNECT_SECONDS = 5
 SLOT_WAIT_SECONDS = 10.0
 TRANSACTION_SECONDS = 60.0
 HEARTBEAT_SECONDS = 30.0
 REASON_CHARACTERS_MAX = 200
+# What a store raises that was restored and waits for a person (migration 0005).
+RESTORED = "55NB1"
+
+_UNFINISHED = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 # Given up by the server, in milliseconds; keepalives in seconds, so that the locks of a machine
 # that lost its power are freed.
@@ -61,12 +68,17 @@ _CLIENT_SETTINGS = {
 
 @contextmanager
 def border() -> Iterator[None]:
-    """Turn an outage of the store into `UnavailableError`: NB-5001, NB-5010 before migration."""
+    """Turn an outage of the store into `UnavailableError`: NB-5001, NB-5010 before migration.
+
+    A store that was restored and is not adopted raises `EvidenceError` NB-3060 when it is changed.
+    """
     try:
         yield
     except (errors.UndefinedTable, errors.UndefinedColumn) as error:
         raise UnavailableError("NB-5010") from error
     except (OperationalError, InterfaceError, errors.ReadOnlySqlTransaction) as error:
+        if error.sqlstate == RESTORED:
+            raise EvidenceError("NB-3060") from error
         raise UnavailableError("NB-5001", reason=_reason(error)) from error
 
 
@@ -83,6 +95,14 @@ def connection_settings(url: str) -> dict[str, Any]:
     ours = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
     options = " ".join(filter(None, (ours, str(given.pop("options", "") or ""))))
     return {**_CLIENT_SETTINGS, **given, "options": options}
+
+
+class Reading(Protocol):
+    """Where state is read: the store as it stands, or as it was known at some moment."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Give out a transaction to read in."""
+        ...
 
 
 class Session:
@@ -103,12 +123,32 @@ class Session:
             async with self._connection.transaction():
                 yield self._connection
 
+    @asynccontextmanager
+    async def pipelined(
+        self, *, seconds: float = TRANSACTION_SECONDS
+    ) -> AsyncIterator[Transaction]:
+        """Run one transaction as `Store.pipelined` does, on this connection."""
+        with border(), _deadline(self._connection, seconds):
+            async with _pipelined(self._connection):
+                yield self._connection
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[Transaction]:
+        """Run single statements on this connection, each a transaction of its own."""
+        with border(), _deadline(self._connection, TRANSACTION_SECONDS):
+            yield self._connection
+
     async def try_lock(self, key: int) -> bool:
         """Take an advisory lock for as long as this session lives; False if another holds it."""
         with border(), _deadline(self._connection, TRANSACTION_SECONDS):
             cursor = await self._connection.execute("SELECT pg_try_advisory_lock(%s)", [key])
             row = await cursor.fetchone()
         return row is not None and bool(row[0])
+
+    async def unlock(self, key: int) -> None:
+        """Give an advisory lock back now."""
+        with border(), _deadline(self._connection, CONNECT_SECONDS):
+            await self._connection.execute("SELECT pg_advisory_unlock(%s)", [key])
 
     async def listen(self, channels: Sequence[str]) -> None:
         """Hear notifications on these channels from now on."""
@@ -157,20 +197,24 @@ class Store:
     connects, fails at once and knows why, and the first one after the outage is served.
     """
 
-    def __init__(self, settings: dict[str, Any], *, pool_max: int) -> None:
+    def __init__(
+        self, settings: dict[str, Any], *, pool_max: int, prepare: Prepare | None = None
+    ) -> None:
         self._settings = settings
+        self._prepare = prepare
         self._pool_max = pool_max
         self._slots = asyncio.Semaphore(pool_max)
         self._idle: list[Transaction] = []
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, *, pool_max: int = 8) -> Self:
+    async def open(cls, url: str, *, pool_max: int = 8, prepare: Prepare | None = None) -> Self:
         """Connect to the database at `url`; at most `pool_max` transactions run side by side.
 
-        Raises `UnavailableError` when it does not answer, `RejectedError` for what is no address.
+        Raises `UnavailableError` when it does not answer, `RejectedError` for what is no address,
+        and what `prepare` raises.
         """
-        store = cls(connection_settings(url), pool_max=pool_max)
+        store = cls(connection_settings(url), pool_max=pool_max, prepare=prepare)
         with border():
             store._idle.append(await store._connect())
         return store
@@ -203,6 +247,33 @@ class Store:
                         yield connection
 
     @asynccontextmanager
+    async def pipelined(
+        self, *, seconds: float = TRANSACTION_SECONDS
+    ) -> AsyncIterator[Transaction]:
+        """Run one transaction in which no statement waits for the one before it.
+
+        What is written goes along with the next question, or with the commit; `together` asks
+        several things in one round trip. So a statement that fails may raise later, at the end at
+        the latest, and a row count is not known before rows were fetched. Else as `transaction`.
+        """
+        with border():
+            async with self._borrow() as connection:
+                with _deadline(connection, seconds):
+                    async with _pipelined(connection):
+                        yield connection
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[Transaction]:
+        """Run single statements, each a transaction of its own; for one quick look.
+
+        Raises `UnavailableError` as `transaction` does.
+        """
+        with border():
+            async with self._borrow() as connection:
+                with _deadline(connection, TRANSACTION_SECONDS):
+                    yield connection
+
+    @asynccontextmanager
     async def _borrow(self) -> AsyncIterator[Transaction]:
         """Give out a connection that was alive a moment ago, a new one if there is none."""
         try:
@@ -233,7 +304,16 @@ class Store:
 
     async def _connect(self) -> Transaction:
         # Transactions are begun by name, so that none is left open by a statement on the side.
-        return await AsyncConnection.connect(**self._settings, autocommit=True)
+        connection = await AsyncConnection.connect(
+            **self._settings, autocommit=True, cursor_factory=_Patient
+        )
+        if self._prepare is not None:
+            try:
+                await self._prepare(connection)
+            except BaseException:
+                await connection.close()
+                raise
+        return connection
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -244,6 +324,23 @@ class Store:
             yield Session(connection)
         finally:
             await connection.close()
+
+    @asynccontextmanager
+    async def holding(self, key: int) -> AsyncIterator[tuple[bool, Session]]:
+        """Hold an advisory lock while the block runs; False if another session has it.
+
+        It is given back before the session ends, because that end is noticed a moment later:
+        whoever comes next finds it free.
+        """
+        async with self.session() as session:
+            ours = await session.try_lock(key)
+            try:
+                yield ours, session
+            finally:
+                if ours:
+                    # If the store is away, the lock has gone with the session.
+                    with suppress(UnavailableError):
+                        await session.unlock(key)
 
     async def listen(self, channels: Sequence[str], stop: asyncio.Event) -> AsyncIterator[str]:
         """Yield the name of each channel that was notified, until `stop`.
@@ -267,6 +364,52 @@ class Store:
                         await session.check()
         finally:
             stopping.cancel()
+
+
+class _Patient(AsyncCursor[Row]):
+    """Lets those who ask along with it (`together`) send their statements before it waits."""
+
+    async def fetchone(self) -> Row | None:
+        await self._let_others_ask()
+        return await super().fetchone()
+
+    async def fetchall(self) -> list[Row]:
+        await self._let_others_ask()
+        return await super().fetchall()
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the last statement found or changed; in a pipeline once it was fetched."""
+        if self.pgresult is None and self._pipelined:
+            raise ProgrammingError("in a pipeline rows are counted by fetching them")
+        return super().rowcount
+
+    async def _let_others_ask(self) -> None:
+        if self._pipelined:
+            await asyncio.sleep(0)
+
+    @property
+    def _pipelined(self) -> bool:
+        return self.connection.pgconn.pipeline_status != PipelineStatus.OFF
+
+
+@asynccontextmanager
+async def _pipelined(connection: Transaction) -> AsyncIterator[None]:
+    # Psycopg's own transactions would wait after BEGIN and before COMMIT.
+    try:
+        async with connection.pipeline():
+            await connection.execute("BEGIN")
+            yield
+            committed = await connection.execute("COMMIT")
+    except BaseException:
+        if not connection.closed and connection.info.transaction_status in _UNFINISHED:
+            # If the store is away, the transaction has gone with the connection.
+            with suppress(OperationalError, InterfaceError):
+                await connection.rollback()
+        raise
+    if committed.statusmessage != "COMMIT":
+        # A failure that somebody caught: PostgreSQL answers such a COMMIT by rolling back.
+        raise OperationalError("the transaction had failed before its commit")
 
 
 @contextmanager
