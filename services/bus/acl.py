@@ -6,6 +6,7 @@
 | own streams | XADD, XTRIM, XRANGE, XLEN, XINFO, XPENDING | `publisher`, `status` |
 | the peer's streams to it | XREADGROUP, XACK, XCLAIM, XPENDING, XGROUP CREATE and DELCONSUMER, |
 | | XRANGE, XLEN, XINFO | `subscription`, `pending`, `status` |
+| streams of replays, `{replay.*}` | XADD, XRANGE, XLEN, XINFO STREAM | `history` |
 
 HELLO and AUTH need no grant. Two selectors keep the lists apart: nobody can write an entry into a
 stream that it reads, or take one from a stream that it writes. Reading with a group needs write
@@ -23,6 +24,8 @@ PEER_COMMANDS = (
     "xreadgroup", "xack", "xclaim", "xpending", "xgroup|create", "xgroup|delconsumer",
     "xrange", "xlen", "xinfo|stream", "xinfo|groups", "xinfo|consumers",
 )  # fmt: skip
+# Nobody delivers what stands there: envelopes, as encrypted as on their own streams.
+REPLAY_COMMANDS = ("xadd", "xrange", "xlen", "xinfo|stream")
 ANYWHERE_COMMANDS = ("ping", "client|setinfo")
 
 
@@ -43,6 +46,7 @@ def _line(agency: str, peers: list[str], password: str) -> str:
     for peer in peers:
         selectors.append(_selector(f"{{{agency}.{peer}.*}}:out", OWN_COMMANDS))
         selectors.append(_selector(f"{{{peer}.{agency}.*}}:out", PEER_COMMANDS))
+    selectors.append(_selector("{replay.*}", REPLAY_COMMANDS))
     return " ".join(
         [
             f"user {agency} on #{password.removeprefix('#')} resetkeys resetchannels -@all",

@@ -82,6 +82,11 @@ ENVELOPE: Json = {
             **HASH,
             "description": "SHA-256 over the salt in the plaintext and the canonical body.",
         },
+        "casetag": {
+            **HASH,
+            "description": "HMAC-SHA-256 of the A-number under an index key that both agencies"
+            " share; notices alone bear it, and only where there is such a key.",
+        },
         "dataschema": {"type": "string"},
         "datacontenttype": {"enum": ["application/jose", "application/json"]},
         "data": {},

@@ -109,6 +109,30 @@ class Group:
                 await self.client.xack(self.stream, self.name, *trimmed)
         return Claimed(entries, trimmed)
 
+    async def hand_over(self, to: str, *, limit: int = 500) -> Claimed:
+        """Give what is pending for our consumer to consumer `to`, which drains or claims it.
+
+        Nothing counts as handed out by it. Returns no entries, only what the stream lost.
+        """
+        trimmed: list[str] = []
+        while lines := await self.pending(own=True, limit=limit):
+            ids: list[Any] = [line.entry_id for line in lines]
+            with speaking():
+                moved: Any = await self.client.xclaim(
+                    self.stream, self.name, to, min_idle_time=0, message_ids=ids, justid=True
+                )
+            given = {each.decode("ascii") for each in moved}
+            gone = [each for each in ids if each not in given]
+            if gone:
+                await self.acknowledge(gone)
+                trimmed += gone
+        return Claimed((), trimmed)
+
+    async def leave(self) -> int:
+        """Remove our consumer from the group; returns how many pending entries went with it."""
+        with speaking():
+            return int(await self.client.xgroup_delconsumer(self.stream, self.name, self.consumer))
+
     async def acknowledge(self, entry_ids: Sequence[str]) -> None:
         """Acknowledge entries, all in one command."""
         if entry_ids:

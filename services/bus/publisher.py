@@ -12,10 +12,28 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from services.bus.connection import GroupGoneError, connected, speaking
-from services.bus.entry import JWS_FIELD, order
+from services.bus.entry import JWS_FIELD, Entry, entry_of, order
 from services.settings import BusSettings
 
 COUNTER_MAX = 2**64 - 1
+
+
+# Entries looked up in one round trip: each answer brings the whole entry.
+_LOOKED_UP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a stream holds: how many entries, the lowest id, the highest id that it ever gave.
+
+    `added` counts all that were ever added. It falls, as the highest id does, only when the stream
+    was made anew or lost its end: that tells another life of the bus from the one that we knew.
+    """
+
+    length: int
+    first: str | None
+    last: str
+    added: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +64,41 @@ class Publisher:
         return [entry_id.decode("ascii") for entry_id in answers]
 
     async def held(self, stream: str, entry_ids: Sequence[str]) -> list[bool]:
-        """Say of each entry whether the stream still holds it, in one round trip."""
-        if not entry_ids:
-            return []
-        with speaking():
-            async with self.client.pipeline(transaction=False) as pipeline:
-                for entry_id in entry_ids:
-                    pipeline.xrange(stream, entry_id, entry_id, count=1)
-                answers = await pipeline.execute()
-        return [bool(found) for found in answers]
+        """Say of each entry whether the stream still holds it."""
+        answers: list[bool] = []
+        for at in range(0, len(entry_ids), _LOOKED_UP):
+            with speaking():
+                async with self.client.pipeline(transaction=False) as pipeline:
+                    for entry_id in entry_ids[at : at + _LOOKED_UP]:
+                        pipeline.xrange(stream, entry_id, entry_id, count=1)
+                    answers += [bool(found) for found in await pipeline.execute()]
+        return answers
+
+    async def holding(self, stream: str) -> Holding | None:
+        """Return what the stream holds, None if there is no such stream; one small command."""
+        try:
+            with speaking():
+                about: dict[str, Any] = await self.client.xinfo_stream(stream)
+        except GroupGoneError:
+            return None
+        first = about["first-entry"]
+        return Holding(
+            length=about["length"],
+            first=first[0].decode("ascii") if first else None,
+            last=about["last-generated-id"].decode("ascii"),
+            added=about["entries-added"],
+        )
+
+    async def pages(self, stream: str) -> AsyncIterator[list[Entry]]:
+        """Yield all that the stream holds, in order, some hundred entries at a time."""
+        after = "-"
+        while True:
+            with speaking():
+                found: Any = await self.client.xrange(stream, min=after, count=_LOOKED_UP)
+            if not found:
+                return
+            yield [entry_of(stream, entry_id, fields, 0) for entry_id, fields in found]
+            after = f"({found[-1][0].decode('ascii')}"
 
     async def acknowledged_up_to(self, stream: str, *, group: str) -> str | None:
         """Return the highest id up to which `group` has acknowledged everything, or None.
@@ -75,6 +119,15 @@ class Publisher:
             return None
         lowest = pending["min"]
         return _before(lowest.decode("ascii")) if lowest else str(delivered[group])
+
+    async def has_group(self, stream: str, group: str) -> bool:
+        """Say whether `group` reads the stream, or did."""
+        try:
+            with speaking():
+                groups: list[dict[str, Any]] = await self.client.xinfo_groups(stream)
+        except GroupGoneError:
+            return False
+        return any(each["name"].decode() == group for each in groups)
 
     async def trim(self, stream: str, lowest: str) -> int:
         """Remove the entries below id `lowest`; return how many went."""

@@ -32,6 +32,8 @@ DELIVERIES_TOGETHER_MAX = 2
 STRANDED_SECONDS = 5.0
 # How much later than its blocking read ends a living consumer may be seen.
 SEEN_SLACK_SECONDS = 2.0
+# A batch takes about a second; one that is under way for so long is stuck.
+STALLED_SECONDS = 60.0
 
 Take = Callable[[Sequence[Entry]], Awaitable[Sequence[Verdict]]]
 Failed = Callable[[Entry, Exception], Awaitable[bool]]
@@ -104,13 +106,21 @@ class Reader:
         self._consuming = False
         self._away = False
         self._looked_at = 0.0
+        self._progress_at = 0.0
         self._claims_at = 0.0
 
     @property
     def healthy(self) -> bool:
-        """Whether entries that arrive now are taken: Redis saw us ask, and no outage holds us."""
-        recent = time.monotonic() - self._looked_at < self._seen_max + SEEN_SLACK_SECONDS
-        return self._consuming and not self._paused and (recent or self._taking.locked())
+        """Whether entries that arrive now are taken.
+
+        Redis saw us ask, no outage holds us, and a batch under way goes on.
+        """
+        now = time.monotonic()
+        if self._taking.locked():
+            works = now - self._progress_at < STALLED_SECONDS
+        else:
+            works = now - self._looked_at < self._seen_max + SEEN_SLACK_SECONDS
+        return self._consuming and not self._paused and works
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; the batch under way is finished then. Raises nothing of Redis'.
@@ -293,6 +303,7 @@ class Reader:
             pieces = deque(_pieces(entries))
             done: list[str] = []
             while pieces:
+                self._progress_at = time.monotonic()
                 piece = pieces[0]
                 try:
                     acknowledged = await self._offer(piece)

@@ -18,7 +18,11 @@ class ConsumerStatus:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """One group of one stream. `lag` is None when Redis cannot tell (after trimming)."""
+    """One group of one stream. `lag` is None when Redis cannot tell (after trimming).
+
+    The oldest pending entry was last given to a consumer `oldest_idle_seconds` ago, for the
+    `oldest_delivered`th time. `oldest_waiting_id` is the first entry that was given to nobody yet.
+    """
 
     stream: str
     group: str
@@ -28,6 +32,15 @@ class GroupStatus:
     oldest_pending_id: str | None
     last_delivered_id: str
     consumers: tuple[ConsumerStatus, ...]
+    oldest_idle_seconds: float | None = None
+    oldest_delivered: int | None = None
+    oldest_waiting_id: str | None = None
+
+    @property
+    def oldest_untaken_id(self) -> str | None:
+        """The oldest entry that nobody has taken for good: pending, or not given out yet."""
+        # What is given out goes in order, so what is pending is older than what waits.
+        return self.oldest_pending_id or self.oldest_waiting_id
 
 
 async def group_status(url: str, stream: str, *, settings: BusSettings) -> list[GroupStatus]:
@@ -44,8 +57,15 @@ async def group_status(url: str, stream: str, *, settings: BusSettings) -> list[
                 for each in groups:
                     name = each["name"].decode()
                     pending: dict[str, Any] = await client.xpending(stream, name)
+                    oldest: list[dict[str, Any]] = []
+                    if pending["min"]:
+                        oldest = await client.xpending_range(stream, name, "-", "+", 1)
                     consumers: list[dict[str, Any]] = await client.xinfo_consumers(stream, name)
-                    found.append(_status(stream, length, each, pending, consumers))
+                    waiting: Any = []
+                    if each.get("lag") != 0:
+                        after = f"({each['last-delivered-id'].decode('ascii')}"
+                        waiting = await client.xrange(stream, min=after, count=1)
+                    found.append(_status(stream, length, each, pending, oldest, consumers, waiting))
                 return found
         except GroupGoneError:
             return []
@@ -56,7 +76,9 @@ def _status(
     length: int,
     group: dict[str, Any],
     pending: dict[str, Any],
+    oldest: list[dict[str, Any]],
     consumers: list[dict[str, Any]],
+    waiting: list[Any],
 ) -> GroupStatus:
     lowest = pending["min"]
     return GroupStatus(
@@ -71,4 +93,7 @@ def _status(
             ConsumerStatus(each["name"].decode(), each["pending"], each["idle"] / 1000)
             for each in consumers
         ),
+        oldest_idle_seconds=oldest[0]["time_since_delivered"] / 1000 if oldest else None,
+        oldest_delivered=oldest[0]["times_delivered"] if oldest else None,
+        oldest_waiting_id=waiting[0][0].decode("ascii") if waiting else None,
     )
