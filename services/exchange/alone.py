@@ -7,18 +7,23 @@ row locks, and what arrives twice has one effect.
 """
 
 import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from hashlib import sha256
 
 import structlog
 
 from schemas.errors import UnavailableError
 from services.exchange.agency import Agency
+from services.exchange.store import locks
 from services.exchange.waiting import pause
 from services.ledger.store import Session
 
 log = structlog.get_logger()
 
 SLOTS_MAX = 64
+# Whoever holds it publishes.
+RELAY = "relay"
 _LOOK_SECONDS = 2.0
 _TRY_SECONDS = 0.2
 
@@ -61,6 +66,23 @@ class Alone:
 def slots(agency: str) -> list[str]:
     """Return the consumer names that processes of an agency take turns in."""
     return [f"{agency}-{number}" for number in range(SLOTS_MAX)]
+
+
+@asynccontextmanager
+async def free(agency: Agency, name: str) -> AsyncIterator[bool]:
+    """Hold a name while the block runs if nobody else does; gives out whether it was free."""
+    async with agency.store.holding(_key(name)) as (ours, _):
+        yield ours
+
+
+async def living(agency: Agency, names: Collection[str]) -> frozenset[str]:
+    """Return those of `names` that a living process of this agency holds; takes none of them.
+
+    A process that was killed holds nothing a moment later; one that hangs still holds its name.
+    """
+    async with agency.store.transaction() as tx:
+        held = await locks.held(tx)
+    return frozenset(name for name in names if _key(name) in held)
 
 
 def _key(name: str) -> int:

@@ -54,6 +54,7 @@ class Answers:
             correlation_id=message_id,
             causation_id=None,
             made_at=datetime.now(UTC),
+            checkpoint_size=sealed.size,
         )
         await incoming.keep_answer_batch(
             tx, first_index=sealed.first_index, size=sealed.size, message_id=message_id

@@ -6,6 +6,7 @@ publishing it; its deadlines run on. A signature that is wrong under a known key
 ever; a key that is unknown may be trusted tomorrow, and then the same bytes are redriven.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,13 +16,13 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
-from schemas.canonical import b64
+from schemas.canonical import b64, parse
 from schemas.catalog import body_of
-from schemas.envelope import Attributes, Kind, Lane, Unverified, read, verify
+from schemas.envelope import Attributes, Kind, Lane, Unverified, open_data, read, verify
 from schemas.errors import EvidenceError, NoticeBusError, RejectedError
 from schemas.reply import Refusal
 from services.bus import Entry
-from services.exchange import gaps, outbox
+from services.exchange import gaps, outbox, superseding
 from services.exchange.agency import Agency
 from services.exchange.intake import Arrived, answer_again, first_taken
 from services.exchange.outbox import OUTBOX_CHANNELS
@@ -30,7 +31,7 @@ from services.exchange.store.dead import DeadLetter
 from services.exchange.store.incoming import InboxRow
 from services.exchange.store.published import republish_messages
 from services.ledger.records import Record, make_record
-from services.ledger.store import Transaction, append, notify
+from services.ledger.store import Transaction, append, append_returning, notify
 from services.telemetry.metrics import MESSAGES_REFUSED, UNAUTHENTICATED
 
 log = structlog.get_logger()
@@ -43,12 +44,18 @@ TWINS = frozenset({"NB-2151", "NB-2152"})
 # These contradict what was taken, and no redrive will ever take them.
 FINAL = TWINS | {"NB-2153"}
 ATTEMPTS_USED_UP = "NB-2110"
+_OFFICE = re.compile(r"[A-Z]{3}")
 
 
 async def set_aside_unauthenticated(
-    agency: Agency, refused: Sequence[tuple[Entry, RejectedError]]
+    agency: Agency, refused: Sequence[tuple[Entry, RejectedError]], *, redriven: bool = False
 ) -> None:
-    """Keep entries that nobody vouches for, all in one transaction, and count them."""
+    """Keep entries that nobody vouches for, all in one transaction, and count them.
+
+    What was `redriven` lies here already and did not arrive again: it stays as it is.
+    """
+    if redriven:
+        return
     if not refused:
         return
     now = datetime.now(UTC)
@@ -67,6 +74,9 @@ async def _keep_unauthenticated(
     claimed = _claims(entry)
     open_again = error.code in REDRIVABLE
     claims = claimed.claims if claimed is not None else None
+    if open_again and claims is not None and claims.kind is Kind.HEAD:
+        # The next one says all of it again; once its key is trusted, it is asked for by its gap.
+        return
     letter = DeadLetter(
         dead_id=uuid7(),
         stream=entry.stream,
@@ -122,16 +132,21 @@ async def refuse(agency: Agency, message: Arrived, error: RejectedError | Eviden
             return
         twin = error.code in TWINS
         final = error.code in FINAL
-        await dead.set_aside(tx, _letter(message, error, now, final=final))
-        records = await append(tx, [_refused(message, error, now)])
+        letter = _letter(agency, message, error, now, final=final)
+        told = await dead.cause_of(tx, letter.bytes_hash) if message.redriven else None
+        await dead.set_aside(tx, letter, arrived=not message.redriven)
+        records = await append_returning(tx, [_refused(message, error, now)])
         if final or isinstance(error, EvidenceError):
             await dead.raise_alarm(tx, error.code, str(attributes.id), now)
-        if not twin and not message.redriven:
-            answer = None
-            if attributes.lane is not Lane.CONTROL:
-                answer = await _answer_with_refusal(
-                    tx, attributes, message.envelope.hash, error, now, final=final
-                )
+        answer = None
+        # One that fails again is refused again only if its sender has to know something else.
+        if not twin and attributes.lane is not Lane.CONTROL and told != error.code:
+            answer = await _answer_with_refusal(
+                tx, attributes, message.envelope.hash, error, now, final=final
+            )
+        if before is not None and answer is not None:
+            await incoming.set_answer(tx, attributes.id, answer)
+        if not twin and before is None:
             await incoming.add(
                 tx,
                 message.entry.stream,
@@ -139,6 +154,11 @@ async def refuse(agency: Agency, message: Arrived, error: RejectedError | Eviden
                 [_refused_row(attributes, message.envelope.hash, records[0], answer)],
                 now,
             )
+            if message.redriven:
+                # It lay here unread since it came: its clocks run since then.
+                first = await dead.first_arrivals(tx, [letter.bytes_hash])
+                await incoming.set_arrived(tx, {attributes.id: first[letter.bytes_hash]})
+            await superseding.give_way(tx, attributes.subject)
             await gaps.note_arrivals(
                 tx,
                 message.entry.stream,
@@ -161,15 +181,21 @@ async def give_up_held(
 ) -> None:
     """Set aside a message that cannot be applied though its turn has come; redrive takes it.
 
-    It has its receipt, which says that it was held; an alarm says what became of it.
+    It has its receipt, which says that it was held; now its sender gets a refusal too, and an alarm
+    says it here.
     """
     now = datetime.now(UTC)
     attributes = message.envelope.attributes
+    answer = uuid7()
     async with agency.store.transaction() as tx:
-        if not await incoming.give_up_held(tx, attributes.id):
+        if not await incoming.give_up_held(tx, attributes.id, answered_by=answer):
             return
         final = error.code in FINAL
-        await dead.set_aside(tx, _letter(message, error, now, final=final))
+        await dead.set_aside(tx, _letter(agency, message, error, now, final=final))
+        await _answer_with_refusal(
+            tx, attributes, message.envelope.hash, error, now, final=final, message_id=answer
+        )
+        await superseding.give_way(tx, attributes.subject)
         await append(tx, [_refused(message, error, now)])
         await dead.raise_alarm(tx, error.code, str(attributes.id), now)
     MESSAGES_REFUSED.labels(error.code).inc()
@@ -275,7 +301,9 @@ def _refused(message: Arrived, error: NoticeBusError, now: datetime) -> Record:
     )
 
 
-def _letter(message: Arrived, error: NoticeBusError, now: datetime, *, final: bool) -> DeadLetter:
+def _letter(
+    agency: Agency, message: Arrived, error: NoticeBusError, now: datetime, *, final: bool
+) -> DeadLetter:
     attributes = message.envelope.attributes
     return DeadLetter(
         dead_id=uuid7(),
@@ -296,7 +324,21 @@ def _letter(message: Arrived, error: NoticeBusError, now: datetime, *, final: bo
         arrivals=1,
         state="refused" if final else "open",
         state_at=now,
+        office=_office(agency, message),
     )
+
+
+def _office(agency: Agency, message: Arrived) -> str | None:
+    """Return the office that the content names, if it can be read at all: groups are sorted by it.
+
+    Nothing else of the content is looked at, and nothing of it is trusted.
+    """
+    try:
+        said = parse(open_data(message.envelope, agency.ring.decryption).body)
+    except RejectedError:
+        return None
+    office = said.get("aor_code") if isinstance(said, dict) else None
+    return office if isinstance(office, str) and _OFFICE.fullmatch(office) else None
 
 
 def _refused_row(

@@ -6,22 +6,25 @@ goes on; an outage of the store raises `UnavailableError`, and then nothing was 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from schemas.catalog import parse_body
-from schemas.envelope import Lane, expect, open_data, read, verify
+from schemas.ending import refuse_ended
+from schemas.envelope import Kind, Lane, expect, open_data, read, verify
 from schemas.errors import EvidenceError, RejectedError
 from services.bus import Entry, Verdict
 from services.exchange import aside
 from services.exchange.agency import Agency
 from services.exchange.control import Control
+from services.exchange.indexing import tag_of
 from services.exchange.intake import Arrived, Intake, Opened
 from services.exchange.store import incoming
 from services.exchange.threads import off_the_loop
 
 # A transaction's worth of messages; the receipts of as many fit into one control message.
-CHUNK = 420
+CHUNK = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class Prepared:
     contents: Mapping[str, Opened]
     unauthentic: Sequence[tuple[Entry, RejectedError]]
     refused: Sequence[tuple[Arrived, RejectedError]]
+    redriven: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +54,13 @@ class Delivery:
         await self._take(entries, redriven=False)
         return [Verdict.ACKNOWLEDGE] * len(entries)
 
-    async def redrive(self, entry: Entry) -> None:
-        """Try the bytes of a dead letter once more, as if they had just arrived."""
-        await self._take([entry], redriven=True)
+    async def redrive(self, entries: Sequence[Entry]) -> None:
+        """Try the bytes of dead letters of one stream again, as if they had just arrived."""
+        await self._take(entries, redriven=True)
+
+    async def examine(self, entries: Sequence[Entry]) -> Prepared:
+        """Check and open dead letters of one stream as `redrive` would; nothing is written."""
+        return await self._prepare(entries, redriven=True)
 
     async def failed(self, entry: Entry, error: Exception) -> bool:
         """Note that an entry failed alone; True once it is set aside, its attempts used up."""
@@ -87,8 +95,8 @@ class Delivery:
         opened: list[Opened] = []
         refused: list[tuple[Arrived, RejectedError]] = []
         if data:
-            async with self.agency.store.transaction() as tx:
-                known = await incoming.known(tx, [a.envelope.attributes.id for a in data])
+            async with self.agency.store.glance() as look:
+                known = await incoming.known(look, [a.envelope.attributes.id for a in data])
             fresh = [a for a in data if a.is_new(known.get(a.envelope.attributes.id))]
             opened, refused = await off_the_loop(self._open, fresh, rows=len(fresh))
         wrong = {message.entry.entry_id for message, _ in refused}
@@ -97,11 +105,14 @@ class Delivery:
             contents={message.arrived.entry.entry_id: message for message in opened},
             unauthentic=unauthentic,
             refused=refused,
+            redriven=redriven,
         )
 
     async def _finish(self, prepared: Prepared) -> None:
         """Make durable what was prepared: taken, refused or set aside."""
-        await aside.set_aside_unauthenticated(self.agency, prepared.unauthentic)
+        await aside.set_aside_unauthenticated(
+            self.agency, prepared.unauthentic, redriven=prepared.redriven
+        )
         for message, error in prepared.refused:
             await aside.refuse(self.agency, message, error)
 
@@ -111,8 +122,8 @@ class Delivery:
         for generation in sorted({a.envelope.attributes.generation for a in prepared.arrived}):
             group = [a for a in prepared.arrived if a.envelope.attributes.generation == generation]
             if group[0].envelope.attributes.lane is Lane.CONTROL:
-                for message in group:
-                    await self._each_or_aside([message], self.control.take)
+                for some in _together(group):
+                    await self._each_or_aside(some, self.control.take)
             else:
                 await self._each_or_aside(group, commit)
 
@@ -121,13 +132,14 @@ class Delivery:
         entries: Sequence[Entry],
         redriven: bool,  # noqa: FBT001 - handed through a thread
     ) -> tuple[list[Arrived], list[tuple[Entry, RejectedError]]]:
-        keys = self.agency.directory.verify_keys
+        keys, endings = self.agency.directory.verify_keys, self.agency.directory.endings
         arrived: list[Arrived] = []
         refused: list[tuple[Entry, RejectedError]] = []
         for entry in entries:
             try:
                 envelope = verify(read(entry.jws), keys)
                 expect(envelope, stream=entry.stream, recipient=self.agency.name)
+                refuse_ended(envelope, endings)
             except RejectedError as error:
                 refused.append((entry, error))
             else:
@@ -162,6 +174,18 @@ class Delivery:
                 await self._each_or_aside([message], commit)
 
 
+def _together(control: Sequence[Arrived]) -> Iterator[list[Arrived]]:
+    """Split control messages, in their order, into what is taken in one transaction.
+
+    Refusals that follow each other are; they are one a message of ours, and may be thousands.
+    """
+    for refusals, group in groupby(control, lambda m: m.envelope.attributes.kind is Kind.REFUSAL):
+        if refusals:
+            yield list(group)
+        else:
+            yield from ([message] for message in group)
+
+
 def open_message(agency: Agency, arrived: Arrived) -> Opened:
     """Decrypt a verified message, check its commitment and read its content by its schema.
 
@@ -170,4 +194,8 @@ def open_message(agency: Agency, arrived: Arrived) -> Opened:
     attributes = arrived.envelope.attributes
     content = open_data(arrived.envelope, agency.ring.decryption)
     body = parse_body(attributes.kind, attributes.version, content.body)
-    return Opened(arrived=arrived, salt=content.salt, plain=content.body, body=body)
+    tag = tag_of(attributes.kind, content.body, agency.ring.index_key)
+    # Without an index key of our own we cannot tell, and record no tag.
+    if tag is not None and attributes.casetag is not None and attributes.casetag != tag:
+        raise RejectedError("NB-3220", message_id=attributes.id)
+    return Opened(arrived=arrived, salt=content.salt, plain=content.body, body=body, casetag=tag)

@@ -15,10 +15,23 @@ from pydantic import BaseModel
 from schemas.envelope import Attributes, Kind
 from services.ledger.store import Transaction
 
+# What the effect of a message is called on record. Such a record names the message and bears the
+# time at which that came, also where it was held and applied later: no other record does.
+EFFECTS = frozenset(
+    {
+        *("case.corrected", "case.updated", "case.withdrawn"),
+        *("notice.acknowledged", "notice.disposition", "notice.action", "notice.closed"),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A message that was verified, opened and is next in the order of its notice."""
+    """A message that was verified, opened and is next in the order of its notice.
+
+    `received_at` is when it was received. `since` is set where clocks began before: its bytes were
+    set aside for a while, or it `stands_in` for revisions that were refused.
+    """
 
     message_id: UUID
     kind: Kind
@@ -27,6 +40,8 @@ class Taken:
     body: BaseModel
     attributes: Attributes
     received_at: datetime
+    since: datetime | None = None
+    stands_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 
 import structlog
 from uuid_utils.compat import uuid7
@@ -25,6 +27,8 @@ log = structlog.get_logger()
 
 # Reordering inside one read is not a gap yet: wait this long before asking.
 _GRACE_SECONDS = 0.5
+# Requests made in one go; the rest follows a second later.
+_RANGES_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,36 @@ def close(highest: int, gaps: Sequence[tuple[int, int]], first: int, last: int) 
     return Arrival(max(highest, last), sorted(before - after), sorted(after - before))
 
 
+def holes(first: int, last: int, there: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the ranges within `first` to `last` that hold none of `there`, ascending."""
+    found = []
+    for sequence in sorted(set(there)):
+        if first <= sequence <= last:
+            if sequence > first:
+                found.append((first, sequence - 1))
+            first = sequence + 1
+    return [*found, (first, last)] if first <= last else found
+
+
+def ranges_of(sequences: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the ranges that sequences form, ascending."""
+    found: list[tuple[int, int]] = []
+    for sequence in sorted(set(sequences)):
+        if found and sequence == found[-1][1] + 1:
+            found[-1] = (found[-1][0], sequence)
+        else:
+            found.append((sequence, sequence))
+    return found
+
+
+def by_generation(found: Iterable[tuple[int, int]]) -> list[tuple[int, list[int]]]:
+    """Return the sequences of each generation, given (generation, sequence) ascending."""
+    return [
+        (generation, [sequence for _, sequence in group])
+        for generation, group in groupby(found, key=itemgetter(0))
+    ]
+
+
 async def note_void(
     tx: Transaction,
     stream: str,
@@ -80,10 +114,32 @@ async def note_void(
     first: int,
     last: int,
     now: datetime,
-) -> None:
-    """Wait no longer for a range of sequences; the caller holds the stream's row."""
+) -> int:
+    """Wait no longer for a range of sequences; the caller holds the stream's row.
+
+    Returns how many of them had not arrived.
+    """
     gaps = await incoming.gaps_of(tx, stream, generation)
-    await _note(tx, stream, generation, highest, close(highest, gaps, first, last), now)
+    arrival = close(highest, gaps, first, last)
+    await _note(tx, stream, generation, highest, arrival, now)
+    missing = sum(end - start + 1 for start, end in arrival.closed)
+    missing -= sum(end - start + 1 for start, end in arrival.opened)
+    return missing + arrival.highest - highest
+
+
+async def note_written(
+    tx: Transaction, stream: str, generation: int, highest: int, now: datetime
+) -> int:
+    """Wait for what the sender says it wrote, up to `highest`; returns how many that adds.
+
+    After a restore nothing may come any more on that stream that would show the gap.
+    """
+    stands = await incoming.lock_stream(tx, stream, generation)
+    if highest <= stands:
+        return 0
+    arrival = Arrival(highest, [], [(stands + 1, highest)])
+    await _note(tx, stream, generation, stands, arrival, now)
+    return highest - stands
 
 
 async def note_arrivals(
@@ -132,34 +188,38 @@ async def ask(agency: Agency) -> int:
     """Ask the sender for gaps that are due; returns how many ranges were asked for."""
     now = datetime.now(UTC)
     settings = agency.settings.delivery
+    asked_for = 0
     async with agency.store.transaction() as tx:
         due = await incoming.due_gaps(
             tx, now=now, grace=_GRACE_SECONDS, again=settings.gap_ask_seconds
         )
         for gap in due:
-            message_id = uuid7()
-            await outbox.say(
-                tx,
-                message_id=message_id,
-                kind=Kind.RESEND,
-                body=body_of(
-                    Resend(
-                        stream=gap.stream,
-                        generation=gap.generation,
-                        first=gap.first,
-                        last=gap.last,
-                    )
-                ),
-                correlation_id=message_id,
-                causation_id=None,
-                made_at=now,
-            )
+            for first, last in holes(gap.first, gap.last, gap.here)[: _RANGES_MAX - asked_for]:
+                asked_for += 1
+                await _ask(tx, gap.stream, gap.generation, first, last, now)
+                log.warning(
+                    "gap asked for",
+                    stream=gap.stream,
+                    first=first,
+                    last=last,
+                    attempt=gap.asked + 1,
+                )
             await incoming.asked(tx, gap, now)
-            log.warning(
-                "gap asked for",
-                stream=gap.stream,
-                first=gap.first,
-                last=gap.last,
-                attempt=gap.asked + 1,
-            )
-    return len(due)
+            if asked_for == _RANGES_MAX:
+                break
+    return asked_for
+
+
+async def _ask(
+    tx: Transaction, stream: str, generation: int, first: int, last: int, now: datetime
+) -> None:
+    message_id = uuid7()
+    await outbox.say(
+        tx,
+        message_id=message_id,
+        kind=Kind.RESEND,
+        body=body_of(Resend(stream=stream, generation=generation, first=first, last=last)),
+        correlation_id=message_id,
+        causation_id=None,
+        made_at=now,
+    )

@@ -11,6 +11,7 @@ from services.bus.status import group_status
 from services.exchange.agency import Agency
 from services.exchange.status import standing_of
 from services.exchange.store import outgoing
+from services.exchange.witnessed import standing_of_peer
 from services.telemetry import metrics
 
 
@@ -24,8 +25,12 @@ class Gauges:
     async def of_store(self) -> None:
         """Read what the store knows. Raises `UnavailableError` when it is away."""
         standing = await standing_of(self.agency.store)
+        async with self.agency.store.transaction() as tx:
+            seen = await standing_of_peer(tx, self.agency.peer)
+        now = datetime.now(UTC)
         oldest = standing.oldest_unanswered
-        age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+        age = (now - oldest).total_seconds() if oldest else 0.0
+        behind = None if seen is None else seen.behind_since
         metrics.OUTBOX_UNSENT.set(standing.unsent)
         metrics.UNANSWERED.set(standing.unanswered)
         metrics.OVERDUE.set(standing.overdue)
@@ -34,8 +39,10 @@ class Gauges:
         metrics.HELD.set(standing.held)
         metrics.DEAD_LETTERS.set(standing.dead)
         metrics.ALARMS.set(standing.alarms)
+        metrics.CONFLICTS.set(standing.conflicts)
         metrics.LEDGER_SIZE.set(standing.ledger_size)
         metrics.LEDGER_UNSEALED.set(standing.unsealed)
+        metrics.NOT_COSIGNED_SECONDS.set((now - behind).total_seconds() if behind else 0.0)
 
     async def of_bus(self) -> None:
         """Read lag and pending of each stream. Raises `UnavailableError` when the bus is away."""

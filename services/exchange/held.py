@@ -9,10 +9,11 @@ from uuid import UUID
 
 import structlog
 
+from schemas import codes
 from schemas.envelope import read, verify
 from schemas.errors import EvidenceError, RejectedError, UnavailableError
 from services.bus import Entry
-from services.exchange import aside
+from services.exchange import aside, superseding
 from services.exchange.agency import Agency
 from services.exchange.delivery import open_message
 from services.exchange.effects import Effects
@@ -28,8 +29,13 @@ log = structlog.get_logger()
 async def apply_held(agency: Agency, effects: Effects) -> int:
     """Apply held messages whose turn has come; returns how many.
 
+    What a held message stands in for is stepped over first.
+
     Raises `UnavailableError` when the store is away, and nothing else.
     """
+    async with agency.store.transaction() as tx:
+        while await incoming.step_over(tx):
+            pass
     held: list[Held] = []
     try:
         return await _apply(agency, effects, held)
@@ -53,10 +59,21 @@ async def _apply(
         opened = [open_message(agency, _arrived(agency, message)) for message in held]
         await incoming.apply_held(tx, [message.message_id for message in held])
         await incoming.advance(tx, {message.notice_id: message.revision for message in held})
+        attributes = [message.attributes for message in opened]
+        passed = await superseding.arrivals(tx, attributes)
         await effects.apply(
             tx,
-            [as_taken(m, h.received_at) for m, h in zip(opened, held, strict=True)],
+            [
+                as_taken(
+                    message,
+                    each.received_at,
+                    since=passed.get(each.message_id),
+                    stands_in=each.message_id in passed,
+                )
+                for message, each in zip(opened, held, strict=True)
+            ],
         )
+        await superseding.resolve(tx, attributes, now)
         await append(
             tx,
             [
@@ -65,7 +82,11 @@ async def _apply(
                     time=now,
                     notice_id=message.notice_id,
                     message_id=message.message_id,
-                    detail={"revision": message.revision},
+                    policy=codes.policy().version,
+                    detail={
+                        "revision": message.revision,
+                        **(superseding.said(passed.get(message.message_id)) or {}),
+                    },
                 )
                 for message in held
             ],

@@ -15,18 +15,21 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel
 
+from schemas import codes
+from schemas.canonical import b64
 from schemas.envelope import Attributes, Envelope, Lane
 from schemas.errors import RejectedError
 from services.bus import Entry
-from services.exchange import gaps
+from services.exchange import gaps, superseding
 from services.exchange.agency import Agency
 from services.exchange.effects import Effects, Taken
 from services.exchange.outbox import OUTBOX_CHANNELS
 from services.exchange.store import dead, incoming, outgoing
 from services.exchange.store.incoming import InboxRow, Known
 from services.exchange.store.published import republish_messages
+from services.exchange.store.renewals import Content, repeated
 from services.ledger.records import make_record
-from services.ledger.store import Transaction, append, notify
+from services.ledger.store import Transaction, append_returning, notify, together
 from services.telemetry.metrics import MESSAGES_RECEIVED
 
 log = structlog.get_logger()
@@ -50,12 +53,16 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """An arrived message with its content: `plain` is the canonical body, `body` its model."""
+    """An arrived message with its content: `plain` is the canonical body, `body` its model.
+
+    `casetag` is what we made of the content, None without an index key.
+    """
 
     arrived: Arrived
     salt: bytes
     plain: bytes
     body: BaseModel
+    casetag: bytes | None = None
 
     @property
     def attributes(self) -> Attributes:
@@ -78,11 +85,21 @@ class Intake:
         now = datetime.now(UTC)
         stream = arrived[0].entry.stream
         generation = arrived[0].envelope.attributes.generation
-        async with self.agency.store.transaction() as tx:
-            highest = await incoming.lock_stream(tx, stream, generation)
-            fresh = await self._new_ones(tx, arrived, contents, now)
+        named = [message.envelope.attributes for message in arrived]
+        notices = {each.subject for each in named if each.subject is not None}
+        async with self.agency.store.pipelined() as tx:
+            highest, known, holders, reached, waited = await together(
+                incoming.lock_stream(tx, stream, generation),
+                incoming.known(tx, [each.id for each in named]),
+                incoming.taken_sequences(tx, stream, generation, [e.sequence for e in named]),
+                incoming.applied(tx, sorted(notices)),
+                dead.any_open(tx),
+            )
+            new, duplicates = sort_out(arrived, known, holders)
+            await answer_again(tx, duplicates, now)
+            fresh = [contents[message.entry.entry_id] for message in new]
             if fresh:
-                await self._take(tx, fresh, now)
+                await self._take(tx, fresh, reached, now, waited=waited)
                 sequences = [message.attributes.sequence for message in fresh]
                 await gaps.note_arrivals(tx, stream, generation, highest, sequences, now)
         if fresh:
@@ -91,107 +108,126 @@ class Intake:
                 MESSAGES_RECEIVED.labels(lane, kind).inc(count)
             log.info("messages taken", stream=stream, count=len(fresh))
 
-    async def _new_ones(
+    async def _take(
         self,
         tx: Transaction,
-        arrived: Sequence[Arrived],
-        contents: Mapping[str, Opened],
+        fresh: Sequence[Opened],
+        reached: dict[UUID, int],
         now: datetime,
-    ) -> list[Opened]:
-        """Answer duplicates with their stored answer; return what is new, one of each id.
+        *,
+        waited: bool,
+    ) -> None:
+        """Write inbox, bytes, content, records and effect of new messages.
 
-        Raises `RejectedError` for a twin: other bytes under a known id or sequence.
+        `reached` says how far the revisions of their notices came, `waited` whether any dead letter
+        is open.
         """
-        attributes = [message.envelope.attributes for message in arrived]
-        known = await incoming.known(tx, [a.id for a in attributes])
-        holders = await incoming.taken_sequences(
-            tx, arrived[0].entry.stream, attributes[0].generation, [a.sequence for a in attributes]
+        known = await _repeated(tx, fresh)
+        turn, changed = await self._whose_turn(
+            tx, [message for message in fresh if message.attributes.id not in known], reached
         )
-        hashes = {message_id: before.envelope_hash for message_id, before in known.items()}
-        fresh: dict[object, Opened] = {}
-        duplicates: list[Known] = []
-        for message in arrived:
-            message_id = message.envelope.attributes.id
-            sequence = message.envelope.attributes.sequence
-            _refuse_twin(
-                message,
-                first=hashes.setdefault(message_id, message.envelope.hash),
-                holder=holders.setdefault(sequence, message_id),
-            )
-            before = known.get(message_id)
-            if message.is_new(before):
-                fresh.setdefault(message_id, contents[message.entry.entry_id])
-            elif before is not None:
-                duplicates.append(before)
-        await answer_again(tx, duplicates, now)
-        return list(fresh.values())
-
-    async def _take(self, tx: Transaction, fresh: Sequence[Opened], now: datetime) -> None:
-        """Write inbox, bytes, content, records and effect of new messages."""
-        turn = await self._whose_turn(tx, fresh)
-        ready = {message.attributes.id for message in turn}
+        arrived = await self._first_arrivals(tx, fresh) if waited else {}
+        passed = await superseding.arrivals(tx, [message.attributes for message in turn])
+        began = {**arrived, **passed}
+        ready = {message.attributes.id for message in turn} | known
         stream = fresh[0].arrived.entry.stream
         generation = fresh[0].attributes.generation
-        records = await append(
+        records = [
+            make_record(
+                "message.received",
+                time=now,
+                result=(
+                    "repeated"
+                    if message.attributes.id in known
+                    else "taken"
+                    if message.attributes.id in ready
+                    else "held"
+                ),
+                notice_id=message.attributes.subject,
+                message_id=message.attributes.id,
+                stream=stream,
+                generation=generation,
+                sequence=message.attributes.sequence,
+                envelope=message.arrived.envelope.hash,
+                commitment=message.attributes.commitment,
+                # What it opens is due by this version's clocks, whatever is in force later.
+                policy=codes.policy().version,
+                casetag=message.casetag,
+                detail=superseding.said(began.get(message.attributes.id)),
+            )
+            for message in fresh
+        ]
+        advanced, record_ids = await together(
+            incoming.advance(tx, changed),
+            append_returning(tx, records, owes=self.agency.peer),
+        )
+        if not advanced:
+            # Another stream was faster with the same revision; tried alone, the culprit is found.
+            first = (turn or fresh)[0].attributes
+            raise RejectedError("NB-2153", message_id=first.id, revision=first.revision)
+        await incoming.add(
+            tx,
+            stream,
+            generation,
+            [
+                InboxRow(
+                    message_id=message.attributes.id,
+                    sequence=message.attributes.sequence,
+                    kind=str(message.attributes.kind),
+                    notice_id=message.attributes.subject,
+                    revision=message.attributes.revision,
+                    envelope_hash=message.arrived.envelope.hash,
+                    state="applied" if message.attributes.id in ready else "held",
+                    record_id=record_id,
+                )
+                for message, record_id in zip(fresh, record_ids, strict=True)
+            ],
+            now,
+        )
+        await outgoing.keep_envelopes(
+            tx, [(message.attributes.id, message.arrived.entry.jws) for message in fresh]
+        )
+        await outgoing.keep_payloads(
+            tx, [(message.attributes.id, message.salt, message.plain) for message in fresh]
+        )
+        if arrived:
+            await incoming.set_arrived(tx, arrived)
+        await self.effects.apply(
             tx,
             [
-                make_record(
-                    "message.received",
-                    time=now,
-                    result="taken" if message.attributes.id in ready else "held",
-                    notice_id=message.attributes.subject,
-                    message_id=message.attributes.id,
-                    stream=stream,
-                    generation=generation,
-                    sequence=message.attributes.sequence,
-                    envelope=message.arrived.envelope.hash,
-                    commitment=message.attributes.commitment,
+                as_taken(
+                    message,
+                    now,
+                    since=began.get(message.attributes.id),
+                    stands_in=message.attributes.id in passed,
                 )
-                for message in fresh
+                for message in turn
             ],
-            owes=self.agency.peer,
         )
-        # Nothing here waits for the one before: it is one conversation with the server.
-        async with tx.pipeline():
-            await incoming.add(
-                tx,
-                stream,
-                generation,
-                [
-                    InboxRow(
-                        message_id=message.attributes.id,
-                        sequence=message.attributes.sequence,
-                        kind=str(message.attributes.kind),
-                        notice_id=message.attributes.subject,
-                        revision=message.attributes.revision,
-                        envelope_hash=message.arrived.envelope.hash,
-                        state="applied" if message.attributes.id in ready else "held",
-                        record_id=record_id,
-                    )
-                    for message, record_id in zip(fresh, records, strict=True)
-                ],
-                now,
-            )
-            await outgoing.keep_envelopes(
-                tx, [(message.attributes.id, message.arrived.entry.jws) for message in fresh]
-            )
-            await outgoing.keep_payloads(
-                tx, [(message.attributes.id, message.salt, message.plain) for message in fresh]
-            )
-        await self.effects.apply(tx, [as_taken(message, now) for message in turn])
         if any(message.attributes.time - now > _SKEW_MAX for message in fresh):
             await dead.raise_alarm(tx, "NB-2121", stream, now)
-        if await dead.any_open(tx):
-            await dead.resolve(tx, [sha256(m.arrived.entry.jws).digest() for m in fresh], now)
+        if waited:
+            await dead.resolve(tx, [_bytes_hash(message) for message in fresh], now)
+            await superseding.resolve(tx, [message.attributes for message in turn], now)
 
-    async def _whose_turn(self, tx: Transaction, fresh: Sequence[Opened]) -> list[Opened]:
-        """Return the messages to apply now, in order, and note how far each notice came.
+    async def _first_arrivals(
+        self, tx: Transaction, fresh: Sequence[Opened]
+    ) -> dict[UUID, datetime]:
+        """Return when messages that were set aside first arrived: redrive restarts no clock."""
+        by_bytes = {_bytes_hash(message): message.attributes.id for message in fresh}
+        first = await dead.first_arrivals(tx, list(by_bytes))
+        return {by_bytes[bytes_hash]: at for bytes_hash, at in first.items()}
 
-        Raises `RejectedError` for another message under a revision that was applied already.
+    async def _whose_turn(
+        self, tx: Transaction, fresh: Sequence[Opened], reached: dict[UUID, int]
+    ) -> tuple[list[Opened], dict[UUID, int]]:
+        """Return the messages to apply now, in order, and how far each notice comes by them.
+
+        `reached` says how far each came before. Raises `RejectedError` for another message under a
+        revision that was applied already.
         """
-        notices = {m.attributes.subject for m in fresh if m.attributes.subject is not None}
-        revisions = await incoming.applied(tx, sorted(notices))
-        changed: dict[object, int] = {}
+        revisions = dict(reached)
+        changed = await superseding.step_over(tx, [m.attributes for m in fresh], revisions)
         turn: list[Opened] = []
         for message in sorted(fresh, key=lambda m: m.attributes.revision or 0):
             notice_id, revision = message.attributes.subject, message.attributes.revision
@@ -204,13 +240,56 @@ class Intake:
             if revision == done + 1:
                 turn.append(message)
                 revisions[notice_id] = changed[notice_id] = revision
-        if changed and not await incoming.advance(
-            tx, {n: revisions[n] for n in notices if n in changed}
-        ):
-            # Another stream was faster with the same revision; tried alone, the culprit is found.
-            first = turn[0].attributes
-            raise RejectedError("NB-2153", message_id=first.id, revision=first.revision)
-        return turn
+        return turn, changed
+
+
+async def _repeated(tx: Transaction, fresh: Sequence[Opened]) -> set[UUID]:
+    """Return the messages whose content took effect under another id: their key was revoked.
+
+    They are receipted and have no effect. Only what names a cause can be one.
+    """
+    contents = [
+        Content(
+            message_id=each.id,
+            notice_id=each.subject,
+            revision=each.revision,
+            commitment=b64(each.commitment),
+        )
+        for each in (message.attributes for message in fresh)
+        if each.causationid is not None
+        and each.subject is not None
+        and each.revision is not None
+        and each.commitment is not None
+    ]
+    return await repeated(tx, contents) if contents else set()
+
+
+def sort_out(
+    arrived: Sequence[Arrived], known: Mapping[UUID, Known], holders: dict[int, UUID]
+) -> tuple[list[Arrived], list[Known]]:
+    """Return what is new of a stream's messages, one of each id, and what came before.
+
+    `known` and `holders` say what the inbox holds under their ids and sequences, read while the
+    stream is held. Raises `RejectedError` NB-2151 or NB-2152 for a twin: other bytes under a known
+    id or sequence.
+    """
+    hashes = {message_id: before.envelope_hash for message_id, before in known.items()}
+    fresh: dict[UUID, Arrived] = {}
+    duplicates: list[Known] = []
+    for message in arrived:
+        message_id = message.envelope.attributes.id
+        sequence = message.envelope.attributes.sequence
+        _refuse_twin(
+            message,
+            first=hashes.setdefault(message_id, message.envelope.hash),
+            holder=holders.setdefault(sequence, message_id),
+        )
+        before = known.get(message_id)
+        if message.is_new(before):
+            fresh.setdefault(message_id, message)
+        elif before is not None:
+            duplicates.append(before)
+    return list(fresh.values()), duplicates
 
 
 async def first_taken(tx: Transaction, message: Arrived) -> Known | None:
@@ -252,7 +331,17 @@ def _refuse_twin(message: Arrived, *, first: bytes, holder: UUID) -> None:
         raise RejectedError("NB-2152", message_id=attributes.id, sequence=attributes.sequence)
 
 
-def as_taken(message: Opened, received_at: datetime) -> Taken:
+def _bytes_hash(message: Opened) -> bytes:
+    return sha256(message.arrived.entry.jws).digest()
+
+
+def as_taken(
+    message: Opened,
+    received_at: datetime,
+    *,
+    since: datetime | None = None,
+    stands_in: bool = False,
+) -> Taken:
     """Return a message as the agency's effects see it."""
     attributes = message.attributes
     return Taken(
@@ -263,4 +352,6 @@ def as_taken(message: Opened, received_at: datetime) -> Taken:
         body=message.body,
         attributes=attributes,
         received_at=received_at,
+        since=since,
+        stands_in=stands_in,
     )

@@ -107,8 +107,12 @@ async def say(
     correlation_id: UUID,
     causation_id: UUID | None,
     made_at: datetime,
+    checkpoint_size: int | None = None,
 ) -> None:
-    """Put one control message (signed, not encrypted, owed no answer) into the outbox."""
+    """Put one control message (signed, not encrypted, owed no answer) into the outbox.
+
+    One that rests on a checkpoint of ours leaves, and wakes the relay, once that one is anchored.
+    """
     streams = await outgoing.streams_by_lane(tx)
     if not streams:
         raise UnavailableError("NB-4010")
@@ -123,6 +127,8 @@ async def say(
         commitment=None,
         made_at=made_at,
         body=body,
+        checkpoint_size=checkpoint_size,
     )
     await outgoing.add(tx, [row])
-    await notify(tx, OUTBOX_CHANNELS[Lane.CONTROL])
+    if checkpoint_size is None:
+        await notify(tx, OUTBOX_CHANNELS[Lane.CONTROL])

@@ -20,10 +20,12 @@ from services.exchange import alone, gaps, held, unauthenticated
 from services.exchange.agency import Agency, open_agency
 from services.exchange.alone import Alone
 from services.exchange.answers import Answers
+from services.exchange.consumers import IdleConsumers
 from services.exchange.control import Control
 from services.exchange.delivery import Delivery
 from services.exchange.effects import Effects
 from services.exchange.gauges import Gauges
+from services.exchange.heads import Heads
 from services.exchange.intake import Intake
 from services.exchange.outbox import OUTBOX_CHANNELS, WINDOW_CHANNEL
 from services.exchange.parties import PARTY_CHANNEL
@@ -31,9 +33,12 @@ from services.exchange.relay import Relay
 from services.exchange.status import Status
 from services.exchange.store import outgoing
 from services.exchange.upkeep import Upkeep
-from services.exchange.waiting import pause, until_set
+from services.exchange.waiting import pause, unless_stopped, until_set
+from services.exchange.witness import Witness
 from services.garbage import collect_seldom
 from services.ledger.sealer import Sealer
+from services.ledger.serving import log_routes
+from services.ledger.store import ANCHORED_CHANNEL
 from services.settings import Settings
 from services.telemetry.health import HealthServer, Probe
 
@@ -75,24 +80,37 @@ class Process:
     sealer: Sealer | None = None
 
     async def run(self, stop: asyncio.Event, only: Collection[str]) -> None:
-        """Run the parts named in `only` until `stop`."""
-        async with asyncio.TaskGroup() as group:
-            if "relay" in only:
-                start = partial(self._start_relays, stop, group)
-                group.create_task(self._once_alone(stop, group, ["relay"], start))
-            if "delivery" in only:
-                start = partial(self._start_readers, stop, group)
-                names = alone.slots(self.agency.name)
-                group.create_task(self._once_alone(stop, group, names, start))
+        """Run the parts named in `only` until `stop`; the sealer ends last, with all sealed."""
+        async with asyncio.TaskGroup() as outlasting:
+            rest_ended = asyncio.Event()
             if "sealer" in only:
                 self.sealer = Sealer(
                     self.agency.store,
                     log_key=self.agency.ring.log_key,
+                    also=self.agency.ring.log_also,
                     settings=self.agency.settings.sealer,
                     answer=Answers(self.agency).answer,
+                    anchor=self.agency.anchor,
                 )
-                group.create_task(self.sealer.run(stop), name="sealer")
+                outlasting.create_task(self.sealer.run(rest_ended), name="sealer")
+            try:
+                await self._run_the_rest(stop, only)
+            finally:
+                rest_ended.set()
+
+    async def _run_the_rest(self, stop: asyncio.Event, only: Collection[str]) -> None:
+        async with asyncio.TaskGroup() as group:
+            if "relay" in only:
+                start = partial(self._start_relays, stop, group)
+                group.create_task(self._once_alone(stop, group, [alone.RELAY], start))
+            if "delivery" in only:
+                start = partial(self._start_readers, stop, group)
+                names = alone.slots(self.agency.name)
+                group.create_task(self._once_alone(stop, group, names, start))
             group.create_task(self._listen(stop), name="listener")
+            # Whatever its part, no process goes on with a store that went back under it.
+            hold = self.agency.hold_to_anchor
+            group.create_task(_every(stop, "anchor", hold), name="anchor")
 
     async def _once_alone(
         self,
@@ -117,11 +135,20 @@ class Process:
             group.create_task(relay.run(stop), name=f"relay {head.stream}")
         upkeep = Upkeep(self.agency, self.publisher)
         group.create_task(_every(stop, "upkeep", upkeep.step), name="upkeep")
+        group.create_task(_every(stop, "heads", Heads(self.agency).step), name="heads")
+        witness = Witness(self.agency)
+
+        async def show() -> None:
+            # A witness may take its time; whoever stops us has none.
+            await unless_stopped(witness.step(), stop)
+
+        group.create_task(_every(stop, "witness", show), name="witness")
 
     async def _start_readers(
         self, stop: asyncio.Event, group: asyncio.TaskGroup, consumer: str
     ) -> None:
         delivery = delivery_of(self.agency, self.effects)
+        idle = IdleConsumers(self.agency)
 
         async def look_after() -> None:
             # A party file trusted since may name more partitions.
@@ -130,7 +157,11 @@ class Process:
                     self._read(stream, consumer, delivery, stop, group)
             await self._look_after_incoming()
 
+        async def remove_idle() -> None:
+            await idle.step(incoming_streams(self.agency))
+
         group.create_task(_every(stop, "incoming", look_after), name="incoming")
+        group.create_task(_every(stop, "consumers", remove_idle), name="consumers")
 
     def _read(
         self,
@@ -163,10 +194,18 @@ class Process:
         """Wake what waits, whoever committed: this process or another."""
         while not stop.is_set():
             try:
-                channels = [*OUTBOX_CHANNELS.values(), WINDOW_CHANNEL, PARTY_CHANNEL]
+                channels = [
+                    *OUTBOX_CHANNELS.values(),
+                    WINDOW_CHANNEL,
+                    PARTY_CHANNEL,
+                    ANCHORED_CHANNEL,
+                ]
                 async for channel in self.agency.store.listen(channels, stop):
                     if channel == PARTY_CHANNEL:
                         await self.agency.reload()
+                        if self.sealer is not None:
+                            ring = self.agency.ring
+                            self.sealer.sign_with(ring.log_key, ring.log_also)
                     for relay in self.relays:
                         if relay.woken_by(channel):
                             relay.wake.set()
@@ -175,7 +214,11 @@ class Process:
                 await pause(stop, 0.5)
 
     def probes(self, only: Collection[str]) -> dict[str, Callable[[], Probe | Awaitable[Probe]]]:
-        """Return what `/ready` asks: peers, every part in `only`, and how long answers take."""
+        """Return what `/ready` asks: whether traffic can be taken now, and is answered.
+
+        Store and bus answer, every part in `only` works, groups exist and keep up, no answer is
+        overdue.
+        """
         status = Status(self.agency, self.publisher)
         probes: dict[str, Callable[[], Probe | Awaitable[Probe]]] = {
             "store": status.store,
@@ -231,7 +274,12 @@ async def serve(
         gauges = Gauges(agency, tuple(incoming_streams(agency)))
         refreshes = [gauges.of_store, gauges.of_bus]
         try:
-            async with HealthServer(settings.http, process.probes(only), refreshes=refreshes):
+            async with HealthServer(
+                settings.http,
+                process.probes(only),
+                refreshes=refreshes,
+                routers=[log_routes(agency.store, agency.hold_to_anchor)],
+            ):
                 log.info("agency runs", parts=",".join(only))
                 await running
         finally:

@@ -2,7 +2,8 @@
 
 The seam between replay and the agencies. A projection is what is derived from messages alone, and
 can therefore be made again from them: at HHS the facts of a case, at ICE the replies to a notice.
-What people did is not derived from what came in, and no projection touches it.
+What people did is not derived from what came in, and no projection changes it; with what is gone it
+comes back as their records tell it.
 """
 
 from collections.abc import MutableMapping, Sequence

@@ -20,19 +20,20 @@ from schemas.envelope import Attributes, Kind, Lane, envelope_hash, seal
 from schemas.errors import UnavailableError
 from services.bus import Publisher
 from services.exchange.agency import Agency
+from services.exchange.indexing import tag_of
 from services.exchange.outbox import OUTBOX_CHANNELS, WINDOW_CHANNEL
-from services.exchange.store import outgoing, published
+from services.exchange.store import endings, outgoing, parties, published
 from services.exchange.store.outgoing import Numbered, StreamHead, Waiting
 from services.exchange.threads import off_the_loop
 from services.exchange.waiting import pause, until_set
 from services.ledger.records import Record, make_record
-from services.ledger.store import append
+from services.ledger.store import ANCHORED_CHANNEL, append, together
 from services.telemetry.metrics import MESSAGES_PUBLISHED, MESSAGES_REPUBLISHED
 
 log = structlog.get_logger()
 
-# Rows a transaction: large enough that a commit is shared, small enough for short locks.
-_BATCH = 500
+# Stored bytes that go again need no signing: what they cost is two waits for the disk a round.
+_AGAIN = 2_000
 
 
 @dataclass(slots=True)
@@ -47,6 +48,8 @@ class Relay:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _full: bool = False
     _publishing: asyncio.Task[None] | None = None
+    # How far what goes again is on its way: (generation, sequence).
+    _again_up_to: tuple[int, int] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`; an outage of store or bus is waited out, and loses nothing."""
@@ -71,48 +74,87 @@ class Relay:
 
     def woken_by(self, channel: str) -> bool:
         """Return whether a commit that notified `channel` may be work for this relay."""
+        if channel == ANCHORED_CHANNEL:
+            return self.lane is Lane.CONTROL
         return channel == OUTBOX_CHANNELS[self.lane] or (channel == WINDOW_CHANNEL and self._full)
 
     async def step(self) -> bool:
         """Do one batch: what is asked for again, what a crash left, or what is new.
 
-        While one batch is on its way to the bus, the next is numbered and signed; batches reach the
-        bus one after the other.
+        While one batch is on its way to the bus, the next is read, or numbered and signed; batches
+        reach the bus one after the other.
         """
-        async with self.agency.store.transaction() as tx:
-            work = await outgoing.work(tx, self.stream)
-            again = await outgoing.asked_again(tx, work.head, _BATCH) if work.again else []
+        async with self.agency.store.glance() as look:
+            work = await outgoing.work(look, self.stream)
+            head, again = work.head, list[Numbered]()
+            if work.again:
+                up_to = self._again_up_to
+                head, again = await outgoing.asked_again(look, work.head, _AGAIN, above=up_to)
         if again:
-            await self._settle()
-            await self._publish(work.head, again, again=True)
+            await self.settle()
+            self._again_up_to = head.generation, again[-1].sequence
+            self._publishing = asyncio.create_task(self._publish(head, again, again=True))
             return True
         if work.left and self._publishing is None:
-            async with self.agency.store.transaction() as tx:
-                left = await outgoing.unpublished(tx, work.head, _BATCH)
+            async with self.agency.store.glance() as look:
+                batch_max = self.agency.settings.relay.batch_max
+                left = await outgoing.unpublished(look, work.head, batch_max)
             await self._publish(work.head, left)
+            return True
+        if self._again_up_to is not None:
+            # What was asked for meanwhile may lie below.
+            await self.settle()
             return True
         numbered = await self._number() if work.waiting else []
         flying = self._publishing is not None
-        await self._settle()
+        await self.settle()
         if numbered:
             self._publishing = asyncio.create_task(self._publish(work.head, numbered))
+            # On its way first: somebody waits for it, and nobody for the next look.
+            await asyncio.sleep(0)
         return bool(numbered) or flying
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
         """Wait until the batch on its way has reached the bus; raises what stopped it."""
         publishing, self._publishing = self._publishing, None
+        self._again_up_to = None
         if publishing is not None:
             await publishing
 
     async def _number(self) -> list[Numbered]:
-        """Give waiting messages their sequence; they are durable, with their bytes, on return."""
+        """Give waiting messages their sequence; they are durable, with their bytes, on return.
+
+        A key that ended meanwhile signs nothing more, and to one that was replaced nothing more is
+        encrypted: then ring and party file are read again first. Raises `UnavailableError` NB-3182
+        while the ring has no other key.
+        """
+        numbered = await self._number_once()
+        if numbered is None:
+            await self.agency.reload()
+            numbered = await self._number_once()
+        if numbered is None:
+            raise UnavailableError("NB-3182", kid=self.agency.ring.signing.kid)
+        return numbered
+
+    async def _number_once(self) -> list[Numbered] | None:
         now = datetime.now(UTC)
-        async with self.agency.store.transaction() as tx:
-            head = await outgoing.lock_head(tx, self.stream)
-            limit = _BATCH
+        async with self.agency.store.pipelined() as tx:
+            # Whoever ends a key, or trusts another file, holds all streams: with this one held, the
+            # answers stand.
+            head, ended, newest, unanswered = await together(
+                outgoing.lock_head(tx, self.stream),
+                endings.has_ended(tx, self.agency.ring.signing.kid),
+                parties.current(tx, self.agency.peer),
+                outgoing.unanswered(tx, self.stream),
+            )
+            known = self.agency.directory.fingerprint
+            if ended or (head.lane != Lane.CONTROL and newest != known):
+                return None
+            settings = self.agency.settings.relay
+            limit = settings.batch_max
             if head.lane != Lane.CONTROL:
-                room = self.agency.settings.relay.window_max - await outgoing.unanswered(tx, head)
-                limit = min(_BATCH, room)
+                room = settings.window_max - unanswered
+                limit = min(limit, room)
                 self._full = room <= 0
             waiting = await outgoing.take(tx, self.stream, limit) if limit > 0 else []
             if not waiting:
@@ -120,9 +162,8 @@ class Relay:
             # Signing and encrypting leave the loop free to answer others meanwhile.
             numbered = await off_the_loop(self._seal, head, waiting, rows=len(waiting))
             records = self._records(head, numbered, waiting, now)
-            async with tx.pipeline():
-                await outgoing.number(tx, head, numbered, now)
-                await append(tx, records)
+            await outgoing.number(tx, head, numbered, now)
+            await append(tx, records)
         return numbered
 
     def _seal(self, head: StreamHead, waiting: Sequence[Waiting]) -> list[Numbered]:
@@ -148,6 +189,7 @@ class Relay:
                 generation=head.generation,
                 revision=message.revision,
                 commitment=message.commitment,
+                casetag=tag_of(kind, message.body, agency.ring.index_key),
                 dataschema=dataschema_of(kind, 1),
             )
             envelope = seal(
@@ -166,6 +208,7 @@ class Relay:
                     revision=message.revision,
                     envelope=envelope,
                     envelope_hash=envelope_hash(envelope),
+                    casetag=attributes.casetag,
                 )
             )
         return numbered
@@ -190,6 +233,7 @@ class Relay:
                 sequence=message.sequence,
                 envelope=message.envelope_hash,
                 commitment=commitments[message.message_id],
+                casetag=message.casetag,
             )
             for message in numbered
             if message.kind not in (Kind.RECEIPTS, Kind.HEAD)
@@ -204,7 +248,7 @@ class Relay:
             if again
             else [(messages[0].sequence, messages[-1].sequence, entries[0], entries[-1])]
         )
-        async with self.agency.store.transaction() as tx:
+        async with self.agency.store.pipelined() as tx:
             await published.published(
                 tx,
                 head,

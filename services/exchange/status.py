@@ -8,6 +8,7 @@ from services.bus import Publisher, group_status
 from services.exchange.agency import Agency
 from services.exchange.store import standing
 from services.exchange.store.standing import Standing
+from services.exchange.troubles import entered_at
 from services.ledger.store import Store
 from services.telemetry.health import Probe
 
@@ -39,20 +40,33 @@ class Status:
         return Probe(ok=age <= limit, detail=f"oldest unanswered {age:.0f} s, limit {limit:.0f} s")
 
     async def groups(self, streams: Sequence[str]) -> Probe:
-        """Say whether our group exists on every stream that we read, and how far it is behind."""
+        """Say whether our group exists on every stream that we read, and keeps up.
+
+        How much waits is no reason to fail: the sender's window bounds it, not ours, and a reader
+        that catches up takes what comes. How long the oldest waits is: whoever sent it has no
+        answer. An entry is as old as the bus' clock says.
+        """
         settings = self.agency.settings
         missing, lag = [], 0
+        waiting: list[tuple[datetime, str]] = []
         for stream in streams:
             found = await group_status(settings.redis_url_required, stream, settings=settings.bus)
             ours = [group for group in found if group.group == self.agency.name]
             if not ours:
                 missing.append(stream)
-            lag += sum((group.lag or 0) + group.pending for group in ours)
+            for group in ours:
+                lag += (group.lag or 0) + group.pending
+                if (entered := entered_at(group.oldest_untaken_id)) is not None:
+                    waiting.append((entered, stream))
         if missing:
             return Probe(ok=False, detail=f"no group on {', '.join(missing)}")
-        # The peer's window bounds what a stream can hold; more means that nobody takes it.
-        limit = settings.relay.window_max
-        return Probe(ok=lag <= limit, detail=f"{lag} entries to take, limit {limit}")
+        if not waiting:
+            return Probe(ok=True, detail=f"{lag} entries to take")
+        oldest, stream = min(waiting)
+        age = max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+        limit = settings.delivery.lag_seconds_max
+        detail = f"{lag} entries to take, the oldest for {age:.0f} s, limit {limit:.0f} s"
+        return Probe(ok=age <= limit, detail=f"{detail}, on {stream}")
 
 
 async def standing_of(store: Store) -> Standing:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -9,6 +10,20 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
+
+
+async def unless_stopped(work: Awaitable[None], stop: asyncio.Event) -> None:
+    """Do `work` to its end, or leave it when told to stop; raises what it raises."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.wait([working])
 
 
 async def until_set(

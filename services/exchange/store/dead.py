@@ -1,10 +1,12 @@
 """Statements about what was set aside: dead letters, attempts, unauthenticated bytes, alarms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
+from services.exchange.beginnings import Beginning
+from services.exchange.store.redrives import LETTERS, WHERE, Chosen
 from services.ledger.store import Transaction
 
 
@@ -30,6 +32,9 @@ class DeadLetter:
     arrivals: int
     state: str
     state_at: datetime
+    office: str | None = None
+    # The message that was applied in its place, once it is `corrected`.
+    resolved_by: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,8 @@ class Attempt:
 
 _COLUMNS = (
     "dead_id, stream, entry_id, bytes_hash, bytes, cause, field, schema_version, authentic,"
-    " message_id, notice_id, generation, sequence, first_at, last_at, arrivals, state, state_at"
+    " message_id, notice_id, generation, sequence, first_at, last_at, arrivals, state, state_at,"
+    " office, resolved_by"
 )
 
 
@@ -57,22 +63,29 @@ def _letter(row: tuple[object, ...]) -> DeadLetter:
 _SET_ASIDE = """
 INSERT INTO dead_letter (dead_id, stream, entry_id, bytes_hash, bytes, cause, field,
                          schema_version, authentic, message_id, notice_id, generation, sequence,
-                         first_at, last_at, state, state_at)
+                         first_at, last_at, state, state_at, office)
 VALUES (%(dead_id)s, %(stream)s, %(entry_id)s, %(bytes_hash)s, %(bytes)s, %(cause)s, %(field)s,
         %(schema_version)s, %(authentic)s, %(message_id)s, %(notice_id)s, %(generation)s,
-        %(sequence)s, %(now)s, %(now)s, %(state)s, %(now)s)
+        %(sequence)s, %(now)s, %(now)s, %(state)s, %(now)s, %(office)s)
 ON CONFLICT (bytes_hash) DO UPDATE
-    SET arrivals = dead_letter.arrivals + 1, last_at = EXCLUDED.last_at,
+    SET arrivals = dead_letter.arrivals + %(arrived)s::int,
+        last_at = CASE WHEN %(arrived)s::int = 1 THEN EXCLUDED.last_at
+                       ELSE dead_letter.last_at END,
         cause = EXCLUDED.cause, field = EXCLUDED.field, schema_version = EXCLUDED.schema_version,
-        authentic = EXCLUDED.authentic,
+        authentic = EXCLUDED.authentic, office = coalesce(EXCLUDED.office, dead_letter.office),
         state = CASE WHEN dead_letter.state IN ('open', 'redriven') THEN EXCLUDED.state
                      ELSE dead_letter.state END
 RETURNING dead_id, arrivals
 """
 
 
-async def set_aside(tx: Transaction, letter: DeadLetter) -> tuple[UUID, int]:
-    """Keep an entry that cannot be taken; returns its dead letter's id and how often it arrived."""
+async def set_aside(
+    tx: Transaction, letter: DeadLetter, *, arrived: bool = True
+) -> tuple[UUID, int]:
+    """Keep an entry that cannot be taken; returns its dead letter's id and how often it arrived.
+
+    One that was `arrived` no further time, but tried again from here, counts no arrival.
+    """
     cursor = await tx.execute(
         _SET_ASIDE,
         {
@@ -91,6 +104,8 @@ async def set_aside(tx: Transaction, letter: DeadLetter) -> tuple[UUID, int]:
             "sequence": letter.sequence,
             "now": letter.first_at,
             "state": letter.state,
+            "office": letter.office,
+            "arrived": int(arrived),
         },
     )
     row = await cursor.fetchone()
@@ -98,53 +113,89 @@ async def set_aside(tx: Transaction, letter: DeadLetter) -> tuple[UUID, int]:
     return row[0], row[1]
 
 
-async def letters(
-    tx: Transaction, *, state: str | None = None, cause: str | None = None, limit: int = 1000
-) -> list[DeadLetter]:
-    """Return dead letters, newest first, of one state or cause if given."""
+async def letters(tx: Transaction, chosen: Chosen, *, limit: int) -> list[DeadLetter]:
+    """Return dead letters, newest first."""
     cursor = await tx.execute(
-        f"SELECT {_COLUMNS} FROM dead_letter"  # noqa: S608 - a constant list of columns
-        " WHERE (%(state)s::text IS NULL OR state = %(state)s)"
-        " AND (%(cause)s::text IS NULL OR cause = %(cause)s)"
+        f"SELECT {_COLUMNS} FROM ({LETTERS}) AS letter {WHERE}"  # noqa: S608 - constants
         " ORDER BY last_at DESC, dead_id LIMIT %(limit)s",
-        {"state": state, "cause": cause, "limit": limit},
+        {**asdict(chosen), "limit": limit},
     )
     return [_letter(row) for row in await cursor.fetchall()]
 
 
-async def letter(tx: Transaction, dead_id: UUID) -> DeadLetter | None:
-    """Return one dead letter."""
+async def by_ids(tx: Transaction, letters: Sequence[UUID]) -> list[DeadLetter]:
+    """Return these dead letters, in the order given."""
     cursor = await tx.execute(
-        f"SELECT {_COLUMNS} FROM dead_letter WHERE dead_id = %s",  # noqa: S608 - see above
-        [dead_id],
+        f"SELECT {_COLUMNS} FROM dead_letter"  # noqa: S608 - a constant list of columns
+        " JOIN unnest(%b::uuid[]) WITH ORDINALITY AS t (dead_id, position) USING (dead_id)"
+        " ORDER BY t.position",
+        [list(letters)],
     )
-    row = await cursor.fetchone()
-    return _letter(row) if row else None
+    return [_letter(row) for row in await cursor.fetchall()]
 
 
-async def by_prefix(tx: Transaction, prefix: str) -> list[UUID]:
-    """Return the ids that start with `prefix` (hex digits and hyphens), at most three."""
+async def named(tx: Transaction, begins: Beginning) -> list[UUID]:
+    """Return the ids that begin so, at most three."""
     cursor = await tx.execute(
-        "SELECT dead_id FROM dead_letter WHERE dead_id::text LIKE %s || '%%' LIMIT 3", [prefix]
+        "SELECT dead_id FROM dead_letter WHERE dead_id BETWEEN %s AND %s LIMIT 3", begins
     )
     return [row[0] for row in await cursor.fetchall()]
 
 
-async def set_state(tx: Transaction, dead_id: UUID, state: str, now: datetime) -> None:
-    """Move a dead letter to another state."""
-    await tx.execute(
-        "UPDATE dead_letter SET state = %s, state_at = %s WHERE dead_id = %s",
-        [state, now, dead_id],
-    )
-
-
 async def resolve(tx: Transaction, hashes: Sequence[bytes], now: datetime) -> None:
-    """Close open dead letters whose exact bytes were taken after all."""
+    """Close open dead letters whose exact bytes were taken after all, and so were vouched for."""
     await tx.execute(
-        "UPDATE dead_letter SET state = 'redriven', state_at = %s"
+        "UPDATE dead_letter SET state = 'redriven', state_at = %s, authentic = true"
         " WHERE bytes_hash = ANY(%b::bytea[]) AND state = 'open'",
         [now, list(hashes)],
     )
+
+
+async def cause_of(tx: Transaction, bytes_hash: bytes) -> str | None:
+    """Return why these exact bytes were set aside, None if they were not."""
+    cursor = await tx.execute("SELECT cause FROM dead_letter WHERE bytes_hash = %s", [bytes_hash])
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def first_arrivals(tx: Transaction, hashes: Sequence[bytes]) -> dict[bytes, datetime]:
+    """Return when these exact bytes first arrived, where they were set aside before."""
+    cursor = await tx.execute(
+        "SELECT bytes_hash, first_at FROM dead_letter WHERE bytes_hash = ANY(%b::bytea[])",
+        [list(hashes)],
+    )
+    return {bytes(row[0]): row[1] for row in await cursor.fetchall()}
+
+
+# Open dead letters of revisions that a message stands in for which was applied.
+_CORRECT = """
+UPDATE dead_letter AS d
+SET state = 'corrected', state_at = %(now)s, resolved_by = t.message_id
+FROM unnest(%(notices)b::uuid[], %(revisions)b::int[], %(messages)b::uuid[])
+    AS t (notice_id, revision, message_id)
+JOIN inbox AS s ON s.notice_id = t.notice_id AND s.revision < t.revision AND s.state = 'superseded'
+WHERE d.message_id = s.message_id AND d.authentic AND d.state = 'open'
+RETURNING d.dead_id, d.notice_id, d.message_id, t.message_id
+"""
+
+
+async def correct(
+    tx: Transaction, applied: Sequence[tuple[UUID, int, UUID]], now: datetime
+) -> list[tuple[UUID, UUID, UUID, UUID]]:
+    """Close dead letters in whose place messages (notice, revision, id) were applied.
+
+    Returns (dead letter, notice, refused message, message in its place) of each.
+    """
+    cursor = await tx.execute(
+        _CORRECT,
+        {
+            "notices": [each[0] for each in applied],
+            "revisions": [each[1] for each in applied],
+            "messages": [each[2] for each in applied],
+            "now": now,
+        },
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in await cursor.fetchall()]
 
 
 async def any_open(tx: Transaction) -> bool:
@@ -224,6 +275,15 @@ async def raise_alarm(tx: Transaction, code: str, subject: str, now: datetime) -
         " SET last_at = EXCLUDED.last_at, times = alarm.times + 1",
         [code, subject, now, now],
     )
+
+
+async def is_open(tx: Transaction, code: str, subject: str) -> bool:
+    """Return whether an alarm is raised and its cause not gone."""
+    cursor = await tx.execute(
+        "SELECT FROM alarm WHERE code = %s AND subject = %s AND cleared_at IS NULL",
+        [code, subject],
+    )
+    return await cursor.fetchone() is not None
 
 
 async def clear_alarm(tx: Transaction, code: str, subject: str, now: datetime) -> None:

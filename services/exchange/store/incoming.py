@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from services.ledger.store import Transaction
@@ -46,13 +47,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A range of sequences that did not arrive."""
+    """A range of sequences that were not taken; those in `here` did arrive and lie set aside."""
 
     stream: str
     generation: int
     first: int
     last: int
     asked: int
+    here: Sequence[int]
 
 
 async def known(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, Known]:
@@ -126,16 +128,33 @@ async def applied(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, int]:
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
+async def reached(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, int]:
+    """Return how far the revisions of these notices were applied; nothing is held."""
+    cursor = await tx.execute(
+        "SELECT notice_id, revision FROM applied WHERE notice_id = ANY(%b)", [list(notices)]
+    )
+    return {row[0]: row[1] for row in await cursor.fetchall()}
+
+
+_ADVANCE = """
+WITH advanced AS (
+    INSERT INTO applied (notice_id, revision) SELECT * FROM unnest(%b::uuid[], %b::int[])
+    ON CONFLICT (notice_id) DO UPDATE SET revision = EXCLUDED.revision
+        WHERE applied.revision < EXCLUDED.revision
+    RETURNING 1
+)
+SELECT count(*) FROM advanced
+"""
+
+
 async def advance(tx: Transaction, revisions: Mapping[UUID, int]) -> bool:
     """Note how far each notice was applied; False if another stream brought one as far just now."""
     ordered = sorted(revisions.items())
     cursor = await tx.execute(
-        "INSERT INTO applied (notice_id, revision) SELECT * FROM unnest(%b::uuid[], %b::int[])"
-        " ON CONFLICT (notice_id) DO UPDATE SET revision = EXCLUDED.revision"
-        " WHERE applied.revision < EXCLUDED.revision",
-        [[notice for notice, _ in ordered], [revision for _, revision in ordered]],
+        _ADVANCE, [[notice for notice, _ in ordered], [revision for _, revision in ordered]]
     )
-    return cursor.rowcount == len(ordered)
+    row = await cursor.fetchone()
+    return row is not None and row[0] == len(ordered)
 
 
 # Held messages whose turn has come: their revision is the next one of their notice.
@@ -162,16 +181,18 @@ async def next_held(
     What failed less than `pause` seconds ago waits.
     """
     cursor = await tx.execute(_NEXT_HELD, {"now": now, "pause": pause, "only": only})
-    return [
-        Held(
-            message_id=row[0],
-            notice_id=row[1],
-            revision=row[2],
-            envelope=row[3],
-            received_at=row[4],
-        )
-        for row in await cursor.fetchall()
-    ]
+    return [_held(row) for row in await cursor.fetchall()]
+
+
+def _held(row: tuple[Any, ...]) -> Held:
+    message_id, notice_id, revision, envelope, received_at = row
+    return Held(
+        message_id=message_id,
+        notice_id=notice_id,
+        revision=revision,
+        envelope=envelope,
+        received_at=received_at,
+    )
 
 
 async def apply_held(tx: Transaction, messages: Sequence[UUID]) -> None:
@@ -182,12 +203,98 @@ async def apply_held(tx: Transaction, messages: Sequence[UUID]) -> None:
     )
 
 
-async def give_up_held(tx: Transaction, message_id: UUID) -> bool:
-    """Mark a held message as refused; False if it is not held any more."""
+async def give_up_held(tx: Transaction, message_id: UUID, *, answered_by: UUID) -> bool:
+    """Mark a held message as refused by this answer; False if it is not held any more."""
     cursor = await tx.execute(
-        "UPDATE inbox SET state = 'refused' WHERE message_id = %s AND state = 'held'", [message_id]
+        "UPDATE inbox SET state = 'refused', answered_by = %s"
+        " WHERE message_id = %s AND state = 'held'",
+        [answered_by, message_id],
     )
     return cursor.rowcount == 1
+
+
+async def set_answer(tx: Transaction, message_id: UUID, answered_by: UUID) -> None:
+    """Say which refusal answers a message now."""
+    await tx.execute(
+        "UPDATE inbox SET answered_by = %s WHERE message_id = %s", [answered_by, message_id]
+    )
+
+
+async def set_arrived(tx: Transaction, arrived: Mapping[UUID, datetime]) -> None:
+    """Say when messages first arrived that were set aside for a while: clocks start once."""
+    await tx.execute(
+        "UPDATE inbox AS i SET received_at = t.received_at"
+        " FROM unnest(%b::uuid[], %b::timestamptz[]) AS t (message_id, received_at)"
+        " WHERE i.message_id = t.message_id",
+        [list(arrived), list(arrived.values())],
+    )
+
+
+# A message that names as its cause one that was refused here says what is to be taken instead: of
+# it, and of whatever of the same notice was refused before it.
+_SUPERSEDE = """
+UPDATE inbox AS i SET state = 'superseded'
+FROM unnest(%b::uuid[], %b::uuid[], %b::int[]) AS t (cause, notice_id, revision)
+JOIN inbox AS c
+  ON c.message_id = t.cause AND c.notice_id = t.notice_id AND c.revision < t.revision
+     AND c.state = 'refused'
+LEFT JOIN applied AS a ON a.notice_id = c.notice_id
+WHERE i.notice_id = c.notice_id AND i.state = 'refused'
+  AND i.revision <= c.revision AND i.revision > coalesce(a.revision, 0)
+RETURNING i.notice_id
+"""
+
+
+async def supersede(tx: Transaction, claims: Sequence[tuple[UUID, UUID, int]]) -> set[UUID]:
+    """Mark refused messages that later ones stand in for; returns the notices concerned.
+
+    `claims` are (cause, notice, revision) of messages that were verified and not refused.
+    """
+    cursor = await tx.execute(_SUPERSEDE, [[claim[part] for claim in claims] for part in range(3)])
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def superseded(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, dict[int, datetime]]:
+    """Return, by notice, the revisions that others stand in for, each with when it arrived."""
+    cursor = await tx.execute(
+        "SELECT notice_id, revision, received_at FROM inbox"
+        " WHERE state = 'superseded' AND notice_id = ANY(%b)",
+        [list(notices)],
+    )
+    found: dict[UUID, dict[int, datetime]] = {}
+    for notice_id, revision, received_at in await cursor.fetchall():
+        found.setdefault(notice_id, {})[revision] = received_at
+    return found
+
+
+# One step over what others stand in for, of notices where something waits behind it.
+_STEP_OVER = """
+INSERT INTO applied (notice_id, revision)
+SELECT DISTINCT s.notice_id, s.revision
+FROM (SELECT DISTINCT notice_id FROM inbox WHERE state = 'held') AS h
+JOIN inbox AS s ON s.notice_id = h.notice_id AND s.state = 'superseded'
+LEFT JOIN applied AS a ON a.notice_id = s.notice_id
+WHERE s.revision = coalesce(a.revision, 0) + 1
+ORDER BY s.notice_id
+ON CONFLICT (notice_id) DO UPDATE SET revision = EXCLUDED.revision
+    WHERE applied.revision = EXCLUDED.revision - 1
+"""
+
+
+async def step_over(tx: Transaction) -> int:
+    """Step over a superseded revision of each notice where one is next; returns how many were."""
+    return (await tx.execute(_STEP_OVER)).rowcount
+
+
+async def held_of(tx: Transaction, notice_id: UUID) -> list[Held]:
+    """Return the held messages of a notice, in order of revision."""
+    cursor = await tx.execute(
+        "SELECT i.message_id, i.notice_id, i.revision, e.envelope, i.received_at"
+        " FROM inbox AS i JOIN envelope AS e USING (message_id)"
+        " WHERE i.notice_id = %s AND i.state = 'held' ORDER BY i.revision",
+        [notice_id],
+    )
+    return [_held(row) for row in await cursor.fetchall()]
 
 
 async def count_held(tx: Transaction) -> int:
@@ -197,16 +304,18 @@ async def count_held(tx: Transaction) -> int:
     return int(row[0]) if row else 0
 
 
+# One statement also for a stream that nothing came on before: what is asked along with it is then
+# read behind the lock.
+_LOCK = """
+INSERT INTO stream_in (stream, generation) VALUES (%s, %s)
+ON CONFLICT (stream, generation) DO UPDATE SET highest = stream_in.highest
+RETURNING highest
+"""
+
+
 async def lock_stream(tx: Transaction, stream: str, generation: int) -> int:
     """Return the highest sequence that arrived, its row held: one taker of a stream at a time."""
-    lock = "SELECT highest FROM stream_in WHERE stream = %s AND generation = %s FOR UPDATE"
-    row = await (await tx.execute(lock, [stream, generation])).fetchone()
-    if row is None:
-        await tx.execute(
-            "INSERT INTO stream_in (stream, generation) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-            [stream, generation],
-        )
-        row = await (await tx.execute(lock, [stream, generation])).fetchone()
+    row = await (await tx.execute(_LOCK, [stream, generation])).fetchone()
     assert row is not None, stream
     return int(row[0])
 
@@ -263,23 +372,32 @@ async def change_gaps(
 
 # Gaps that are due to be asked for: never asked, or the last request has had its time (doubling, at
 # most five minutes). What lies here as a dead letter, or is being tried, did arrive; asking would
-# bring the same bytes.
+# bring the same bytes, so a gap of nothing else is not due. Nor is what a person gave up, except
+# as forged: what its supposed sender really sent under that sequence never arrived.
 _DUE = """
-SELECT g.stream, g.generation, g.first_sequence, g.last_sequence, g.asked
+SELECT g.stream, g.generation, g.first_sequence, g.last_sequence, g.asked, h.here
 FROM gap AS g
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(sequence), '{}') AS here FROM (
+        SELECT d.sequence FROM dead_letter AS d
+        WHERE d.stream = g.stream AND d.generation = g.generation
+          AND d.sequence BETWEEN g.first_sequence AND g.last_sequence
+          AND (d.state = 'open' OR d.state = 'discarded' AND 'FORGED' IS DISTINCT FROM (
+                  SELECT x.code FROM discard AS x WHERE x.dead_id = d.dead_id
+                  ORDER BY x.discard_id DESC LIMIT 1))
+        UNION
+        SELECT a.sequence FROM attempt AS a
+        WHERE a.stream = g.stream AND a.generation = g.generation
+          AND a.sequence BETWEEN g.first_sequence AND g.last_sequence
+          AND a.failed_at > %(now)s - interval '5 minutes'
+    ) AS arrived
+) AS h
 WHERE (g.asked_at IS NULL AND g.detected_at <= %(now)s - %(grace)s * interval '1 second'
        OR g.asked_at <= %(now)s
             - least(%(again)s * power(2, least(g.asked, 12)), 300) * interval '1 second')
-  AND NOT (g.first_sequence = g.last_sequence AND EXISTS (
-      SELECT FROM dead_letter AS d
-      WHERE d.stream = g.stream AND d.generation = g.generation
-        AND d.sequence = g.first_sequence AND d.state = 'open'))
-  AND NOT (g.first_sequence = g.last_sequence AND EXISTS (
-      SELECT FROM attempt AS a
-      WHERE a.stream = g.stream AND a.generation = g.generation
-        AND a.sequence = g.first_sequence AND a.failed_at > %(now)s - interval '5 minutes'))
+  AND cardinality(h.here) <= g.last_sequence - g.first_sequence
 ORDER BY g.stream, g.generation, g.first_sequence LIMIT 100
-FOR UPDATE SKIP LOCKED
+FOR UPDATE OF g SKIP LOCKED
 """
 
 
@@ -287,7 +405,7 @@ async def due_gaps(tx: Transaction, *, now: datetime, grace: float, again: float
     """Return gaps to ask for now, held until the transaction ends."""
     cursor = await tx.execute(_DUE, {"now": now, "grace": grace, "again": again})
     return [
-        Gap(stream=row[0], generation=row[1], first=row[2], last=row[3], asked=row[4])
+        Gap(stream=row[0], generation=row[1], first=row[2], last=row[3], asked=row[4], here=row[5])
         for row in await cursor.fetchall()
     ]
 
@@ -311,19 +429,27 @@ async def keep_answer_batch(
     )
 
 
-# The control messages that answered what these records stand for.
+# The control messages that answered what these records stand for, in this log or a former one.
 _ANSWERS = """
-SELECT DISTINCT b.message_id
+SELECT b.message_id
 FROM log_entry AS e
 CROSS JOIN LATERAL (
     SELECT message_id, size FROM answer_batch
     WHERE first_index <= e.record_index ORDER BY first_index DESC LIMIT 1
 ) AS b
-WHERE e.record_id = ANY(%b::bigint[]) AND e.record_index < b.size
+WHERE e.record_id = ANY(%(records)b::bigint[]) AND e.record_index < b.size
+UNION
+SELECT b.message_id
+FROM former_entry AS e
+CROSS JOIN LATERAL (
+    SELECT message_id, size FROM former_answer_batch
+    WHERE origin = e.origin AND first_index <= e.record_index ORDER BY first_index DESC LIMIT 1
+) AS b
+WHERE e.record_id = ANY(%(records)b::bigint[]) AND e.record_index < b.size
 """
 
 
 async def answers_of(tx: Transaction, records: Sequence[int]) -> list[UUID]:
     """Return the ids of the receipts messages that carried these records."""
-    cursor = await tx.execute(_ANSWERS, [list(records)])
+    cursor = await tx.execute(_ANSWERS, {"records": list(records)})
     return [row[0] for row in await cursor.fetchall()]

@@ -1,7 +1,7 @@
 """Statements about what leaves: outbox, numbering, and the bytes that the bus still lacks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -10,7 +10,10 @@ from services.ledger.store import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """A message that waits for its sequence; `body` is set for control messages alone."""
+    """A message that waits for its sequence; `body` is set for control messages alone.
+
+    `checkpoint_size` is the checkpoint of ours that it rests on, None where it rests on none.
+    """
 
     stream: str
     message_id: UUID
@@ -22,6 +25,7 @@ class OutboxRow:
     commitment: bytes | None
     made_at: datetime
     body: bytes | None
+    checkpoint_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class Numbered:
     revision: int | None
     envelope: bytes
     envelope_hash: bytes
+    casetag: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +146,14 @@ class Work:
     waiting: bool
 
 
-# One look at everything a relay may have to do.
+# One look at everything a relay may have to do. What rests on a checkpoint of ours stays until that
+# one stands outside the database too.
 _WORK = """
 SELECT stream, lane, partition, generation, next_sequence, published,
-       EXISTS (SELECT FROM republish AS r
-               WHERE r.stream = o.stream AND r.generation = o.generation),
+       EXISTS (SELECT FROM republish AS r WHERE r.stream = o.stream),
        next_sequence > published + 1,
-       EXISTS (SELECT FROM outbox AS w WHERE w.stream = o.stream)
+       EXISTS (SELECT FROM outbox AS w WHERE w.stream = o.stream
+               AND coalesce(w.checkpoint_size, 0) <= coalesce((SELECT size FROM anchored), 0))
 FROM stream_out AS o WHERE stream = %s
 """
 
@@ -194,9 +200,9 @@ async def lock_head(tx: Transaction, stream: str) -> StreamHead:
 # One statement for any number of messages; positions follow the order given.
 _ADD = """
 INSERT INTO outbox (stream, message_id, kind, notice_id, revision, correlation_id, causation_id,
-                    commitment, made_at, body)
+                    commitment, made_at, body, checkpoint_size)
 SELECT * FROM unnest(%b::text[], %b::uuid[], %b::text[], %b::uuid[], %b::int[], %b::uuid[],
-                     %b::uuid[], %b::bytea[], %b::timestamptz[], %b::bytea[])
+                     %b::uuid[], %b::bytea[], %b::timestamptz[], %b::bytea[], %b::bigint[])
 """
 
 
@@ -215,6 +221,7 @@ async def add(tx: Transaction, rows: Sequence[OutboxRow]) -> None:
             [r.commitment for r in rows],
             [r.made_at for r in rows],
             [r.body for r in rows],
+            [r.checkpoint_size for r in rows],
         ],
     )
 
@@ -233,7 +240,9 @@ async def keep_payloads(tx: Transaction, payloads: Sequence[tuple[UUID, bytes, b
 _TAKE = """
 WITH taken AS (
     DELETE FROM outbox WHERE position IN (
-        SELECT position FROM outbox WHERE stream = %(stream)s ORDER BY position LIMIT %(limit)s
+        SELECT position FROM outbox WHERE stream = %(stream)s
+          AND coalesce(checkpoint_size, 0) <= coalesce((SELECT size FROM anchored), 0)
+        ORDER BY position LIMIT %(limit)s
     )
     RETURNING position, message_id, kind, notice_id, revision, correlation_id, causation_id,
               commitment, made_at, body
@@ -310,12 +319,23 @@ async def keep_envelopes(tx: Transaction, envelopes: Sequence[tuple[UUID, bytes]
     )
 
 
-async def unanswered(tx: Transaction, head: StreamHead) -> int:
-    """Return how many numbered messages of a stream still wait for their answer."""
-    cursor = await tx.execute(
-        "SELECT count(*) FROM sent WHERE stream = %s AND generation = %s AND answer IS NULL",
-        [head.stream, head.generation],
-    )
+_UNANSWERED = """
+SELECT count(*) FROM stream_out AS o
+JOIN sent AS s ON s.stream = o.stream AND s.generation = o.generation AND s.answer IS NULL
+WHERE o.stream = %s
+"""
+
+
+async def unanswered(tx: Transaction, stream: str) -> int:
+    """Return how many numbered messages of a stream's generation still wait for their answer."""
+    cursor = await tx.execute(_UNANSWERED, [stream])
+    row = await cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def count_waiting(tx: Transaction, stream: str) -> int:
+    """Return how many messages of a stream have no sequence yet."""
+    cursor = await tx.execute("SELECT count(*) FROM outbox WHERE stream = %s", [stream])
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 
@@ -327,13 +347,29 @@ WHERE s.stream = %(stream)s AND s.generation = %(generation)s AND s.sequence > %
 ORDER BY s.sequence LIMIT %(limit)s
 """
 
+# The oldest generation first: what was sent before a restore goes before what came after it. The
+# page first, then one step into each index: whatever else the planner chose (it does not know how
+# long `republish` is) would read whole tables for every page.
 _ASKED_AGAIN = """
-SELECT s.sequence, s.message_id, s.kind, s.notice_id, s.revision, e.envelope, s.envelope_hash
-FROM republish AS r
-JOIN sent AS s USING (stream, generation, sequence)
-JOIN envelope AS e USING (message_id)
-WHERE r.stream = %(stream)s AND r.generation = %(generation)s
-ORDER BY s.sequence LIMIT %(limit)s
+WITH page AS MATERIALIZED (
+    SELECT stream, generation, sequence FROM republish
+    WHERE stream = %(stream)s AND generation = (
+              SELECT min(generation) FROM republish
+              WHERE stream = %(stream)s AND (generation, sequence) > (%(generation)s, %(above)s))
+      AND (generation, sequence) > (%(generation)s, %(above)s)
+    ORDER BY sequence LIMIT %(limit)s
+)
+SELECT p.sequence, s.message_id, s.kind, s.notice_id, s.revision, e.envelope, s.envelope_hash,
+       p.generation
+FROM page AS p
+CROSS JOIN LATERAL (
+    SELECT message_id, kind, notice_id, revision, envelope_hash FROM sent
+    WHERE stream = p.stream AND generation = p.generation AND sequence = p.sequence LIMIT 1
+) AS s
+CROSS JOIN LATERAL (
+    SELECT envelope FROM envelope WHERE message_id = s.message_id LIMIT 1
+) AS e
+ORDER BY p.sequence
 """
 
 
@@ -364,10 +400,17 @@ async def unpublished(tx: Transaction, head: StreamHead, limit: int) -> list[Num
     return [_numbered(row) for row in await cursor.fetchall()]
 
 
-async def asked_again(tx: Transaction, head: StreamHead, limit: int) -> list[Numbered]:
-    """Return messages whose stored bytes are to be sent once more, in order of sequence."""
-    cursor = await tx.execute(
-        _ASKED_AGAIN,
-        {"stream": head.stream, "generation": head.generation, "limit": limit},
-    )
-    return [_numbered(row) for row in await cursor.fetchall()]
+async def asked_again(
+    tx: Transaction, head: StreamHead, limit: int, *, above: tuple[int, int] | None = None
+) -> tuple[StreamHead, list[Numbered]]:
+    """Return messages whose stored bytes are to be sent once more, in order of sequence.
+
+    They are of one generation, that of the head returned with them; `above` is a generation and
+    a sequence that all of them are above.
+    """
+    generation, sequence = above or (0, 0)
+    place = {"stream": head.stream, "generation": generation, "above": sequence}
+    cursor = await tx.execute(_ASKED_AGAIN, {**place, "limit": limit})
+    rows = await cursor.fetchall()
+    generation = rows[0][7] if rows else head.generation
+    return replace(head, generation=generation), [_numbered(row[:7]) for row in rows]

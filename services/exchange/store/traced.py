@@ -7,15 +7,20 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from services.ledger.store import Transaction
+from services.exchange.beginnings import Beginning
+from services.ledger.store import Transaction, away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedRecord:
-    """A record of the notice; without an index while it waits for the sealer."""
+    """A record of the notice; without an index while it waits for the sealer.
+
+    `former` is the origin of the log that it is in, where a restore ended that log.
+    """
 
     record_id: int
     record_index: int | None
+    former: str | None
     action: str
     notice_id: UUID | None
     message_id: UUID | None
@@ -45,10 +50,11 @@ class TracedMessage:
 
 # In the order in which they were written; ids of one transaction follow each other.
 _RECORDS = """
-SELECT r.record_id, e.record_index, r.action, r.notice_id, r.message_id, r.recorded_at, r.record,
-       o.opened
+SELECT r.record_id, coalesce(e.record_index, f.record_index) AS record_index, f.origin AS former,
+       r.action, r.notice_id, r.message_id, r.recorded_at, r.record, o.opened
 FROM record AS r
 LEFT JOIN log_entry AS e USING (record_id)
+LEFT JOIN former_entry AS f USING (record_id)
 LEFT JOIN opening AS o USING (record_id)
 WHERE r.notice_id = %s
 ORDER BY r.record_id
@@ -56,7 +62,8 @@ ORDER BY r.record_id
 
 
 async def records_of(tx: Transaction, notice_id: UUID) -> list[TracedRecord]:
-    """Return every record that names a notice."""
+    """Return every record that names a notice. Raises `NotFoundError` NB-3070 for archived ones."""
+    await away.require(tx, notices=[notice_id])
     async with tx.cursor(row_factory=class_row(TracedRecord)) as cursor:
         await cursor.execute(_RECORDS, [notice_id])
         return await cursor.fetchall()
@@ -81,12 +88,50 @@ async def messages_of(tx: Transaction, notice_id: UUID) -> list[TracedMessage]:
         return await cursor.fetchall()
 
 
-async def kinds_of(tx: Transaction, notice_id: UUID) -> dict[UUID, str]:
-    """Return the kind of each message about a notice, ours and the peer's."""
+async def kinds_of(tx: Transaction, notice_id: UUID) -> dict[UUID, tuple[str, int | None]]:
+    """Return kind and revision of each message about a notice, ours and the peer's."""
     cursor = await tx.execute(
-        "SELECT message_id, kind FROM inbox WHERE notice_id = %(notice)s"
-        " UNION ALL SELECT message_id, kind FROM sent WHERE notice_id = %(notice)s"
-        " UNION ALL SELECT message_id, kind FROM outbox WHERE notice_id = %(notice)s",
+        "SELECT message_id, kind, revision FROM inbox WHERE notice_id = %(notice)s"
+        " UNION ALL SELECT message_id, kind, revision FROM sent WHERE notice_id = %(notice)s"
+        " UNION ALL SELECT message_id, kind, revision FROM outbox WHERE notice_id = %(notice)s",
         {"notice": notice_id},
     )
-    return {row[0]: row[1] for row in await cursor.fetchall()}
+    return {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
+
+
+# Notices on record between two ids, or that a dead letter claims to be about.
+_NAMED = """
+SELECT notice_id FROM (
+    (SELECT DISTINCT notice_id FROM record
+     WHERE notice_id BETWEEN %(low)s AND %(high)s ORDER BY notice_id LIMIT 2)
+    UNION
+    (SELECT DISTINCT notice_id FROM dead_letter
+     WHERE notice_id BETWEEN %(low)s AND %(high)s ORDER BY notice_id LIMIT 2)
+) AS found
+ORDER BY notice_id LIMIT 2
+"""
+
+
+async def named(tx: Transaction, begins: Beginning) -> list[UUID]:
+    """Return the notices heard of whose ids begin so, at most two."""
+    cursor = await tx.execute(_NAMED, begins._asdict())
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def set_aside(tx: Transaction, notice_id: UUID) -> list[UUID]:
+    """Return the open dead letters that name a notice, whoever vouches for them."""
+    cursor = await tx.execute(
+        "SELECT dead_id FROM dead_letter WHERE notice_id = %s AND state = 'open' ORDER BY first_at",
+        [notice_id],
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def arrived_state(tx: Transaction, notice_id: UUID) -> str | None:
+    """Return where the newest message of the peer about a notice stands: applied, held, refused."""
+    cursor = await tx.execute(
+        "SELECT state FROM inbox WHERE notice_id = %s ORDER BY revision DESC NULLS LAST LIMIT 1",
+        [notice_id],
+    )
+    row = await cursor.fetchone()
+    return None if row is None else str(row[0])

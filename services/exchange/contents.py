@@ -1,0 +1,393 @@
+"""Verify contents: hold what is kept of every message against its signature and its record.
+
+Bytes, contents, columns and answers stand beside the ledger, and the tree says nothing of them; the
+records do, and so do the signatures. Each message that was sent or taken is read once, in the order
+of its stream: its bytes verify under a trusted key and hash to what its record names, its columns
+say what the bytes say, its content is what was committed to (or erased, which is counted), and
+an answer proves what it is taken for. A checkpoint of ours that a message showed is still there,
+and so is every message that was given a sequence. The first difference is returned with its place.
+
+Costs one ES256 a message, and a read of everything; memory does not grow with the ledger.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from schemas.canonical import b64, parse, parse_time, unb64
+from schemas.catalog import parse_body
+from schemas.checkpoint import parse_checkpoint
+from schemas.ending import Disputed
+from schemas.envelope import CONTROL_KINDS, Envelope, Kind, VerifyKey, commitment, read, verify
+from schemas.errors import EvidenceError, RejectedError
+from schemas.reply import Receipts, Refusal
+from services.exchange import parties
+from services.exchange.receipts import prove_batch
+from services.exchange.store import contents as store
+from services.exchange.store.contents import Kept, Log
+from services.exchange.weighing import Weighing
+from services.ledger.store import Store, Transaction, audit
+from services.ledger.verify import Progress
+
+# Answers of neighbouring messages are the same few.
+ANSWERS_KEPT = 64
+# Checkpoints of ours are shown in the order of their size.
+NOTES_A_READ = 1_000
+# What the relay puts on no record, and what shows a checkpoint of ours.
+_WITHOUT_RECORD = {str(Kind.RECEIPTS), str(Kind.HEAD)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What was read, and the first difference, None if there is none.
+
+    `erased` counts messages whose content is gone by retention, `archived` those whose bytes moved
+    to an archive; both are allowed. `not_evidence` counts messages (control aside) whose key was
+    revoked and that no checkpoint covers which the other agency had cosigned before: their
+    signatures prove nothing. `disputed` are those of the other agency that it would take back,
+    and whose records it had cosigned itself before we learned of that.
+    """
+
+    messages: int
+    answers: int
+    erased: int
+    archived: int
+    not_evidence: int
+    disputed: tuple["Disowned", ...]
+    difference: EvidenceError | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Disowned:
+    """What the other agency signed with one key and claims that others may have signed.
+
+    `first` is the earliest of `messages` that it had cosigned itself; `told_at` is when we learned
+    of the claim.
+    """
+
+    first: Disputed
+    told_at: datetime
+    messages: int = 0
+
+
+async def verify_contents(store_: Store, *, progress: Progress | None = None) -> Contents:
+    """Hold everything that is kept of messages against records and signatures.
+
+    `progress` is called with messages done and messages in all. Raises `UnavailableError` when the
+    store is away; a difference is returned, not raised.
+    """
+    async with store_.transaction(seconds=audit.WHOLE_LEDGER_SECONDS) as tx:
+        await audit.hold_still(tx)
+        walk = _Walk(tx=tx, progress=progress)
+        difference: EvidenceError | None = None
+        try:
+            await walk.run()
+        except EvidenceError as error:
+            difference = error
+    return Contents(
+        messages=walk.messages,
+        answers=walk.answers,
+        erased=walk.erased,
+        archived=walk.archived,
+        not_evidence=walk.not_evidence,
+        disputed=tuple(walk.disputed.values()),
+        difference=difference,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a verified control message says: receipts by message, or one refusal."""
+
+    taken_at: datetime
+    receipts: Mapping[UUID, tuple[int, bytes]] = field(default_factory=dict)
+    refusal: Refusal | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Walk:
+    """One pass over all messages in one transaction."""
+
+    tx: Transaction
+    progress: Progress | None
+    messages: int = 0
+    answers: int = 0
+    erased: int = 0
+    archived: int = 0
+    not_evidence: int = 0
+    disputed: dict[str, Disowned] = field(default_factory=dict)
+    verify_keys: dict[str, VerifyKey] = field(default_factory=dict)
+    log_keys: dict[str, Any] = field(default_factory=dict)
+    known: OrderedDict[UUID, _Answer] = field(default_factory=OrderedDict)
+    logs: dict[str, Log] = field(default_factory=dict)
+    notes: tuple[str, dict[int, str]] = ("", {})
+
+    async def run(self) -> None:
+        """Read every message. Raises `EvidenceError` at the first difference."""
+        await self._parties()
+        self.logs = await store.logs(self.tx)
+        weighing = await Weighing.read(self.tx)
+        total = await store.count(self.tx)
+        async with aclosing(store.kept(self.tx)) as messages:
+            async for message in messages:
+                await self._check(message, weighing)
+                self.messages += 1
+                if self.progress is not None and self.messages % store.ROWS_A_READ == 0:
+                    self.progress(self.messages, total)
+        for each in self.disputed.values():
+            each.first = await weighing.first_seen(self.tx, each.first)
+        gone = await store.gone(self.tx)
+        if gone is not None:
+            index, message_id, action = gone
+            table = "sent" if action == "message.sent" else "inbox"
+            raise EvidenceError("NB-3140", table=table, message_id=message_id, index=index)
+        orphan = await store.orphan(self.tx)
+        if orphan is not None:
+            raise EvidenceError("NB-3140", table="sent or inbox", message_id=orphan)
+        lacking = await store.unnumbered(self.tx)
+        if lacking is not None:
+            stream, generation, sequence = lacking
+            where = {"stream": stream, "generation": generation, "sequence": sequence}
+            raise EvidenceError("NB-3245", **where)
+
+    async def _parties(self) -> None:
+        """Take the keys of all party files, each held to its fingerprint."""
+        for row in reversed(await parties.listed(self.tx)):
+            party = parties.read(row)
+            self.verify_keys.update(party.verify_keys())
+            self.log_keys.update({key.vkey(): key for key in party.log_verifiers()})
+
+    async def _check(self, message: Kept, weighing: Weighing) -> None:
+        if message.envelope is None:
+            if message.archived or message.erased:
+                self._check_away(message)
+            elif message.state != "refused":
+                # What was refused is kept as a dead letter, by its exact bytes.
+                raise _missing("envelope", message)
+            return
+        try:
+            envelope = verify(read(message.envelope), self.verify_keys)
+        except RejectedError as error:
+            raise EvidenceError(
+                "NB-3141", table="envelope", message_id=message.message_id, rule=error.sentence
+            ) from error
+        column = _differing(message, envelope)
+        if column is not None:
+            raise EvidenceError(
+                "NB-3142", table=message.place, message_id=message.message_id, column=column
+            )
+        if envelope.attributes.commitment is not None:
+            self._weigh(message, envelope.kid, weighing)
+        self._check_record(message, envelope)
+        self._check_content(message, envelope)
+        if message.place == "sent":
+            await self._check_answer(message)
+            if message.kind in _WITHOUT_RECORD:
+                await self._check_shown(message, envelope)
+        elif message.kind == Kind.RECEIPTS:
+            await self._check_answered(message)
+
+    def _weigh(self, message: Kept, kid: str, weighing: Weighing) -> None:
+        """Count a message whose key was revoked, unless it was cosigned before."""
+        ending, index = weighing.endings.get(kid), message.record_index
+        place = (message.stream, message.generation, message.sequence)
+        revoked = ending is not None and ending.revoked is not None
+        if not revoked or weighing.rule(kid, place=place, index=index) is None:
+            return
+        found = weighing.disputed(kid, index=index)
+        if found is None:
+            self.not_evidence += 1
+            return
+        kept = self.disputed.setdefault(kid, Disowned(first=found, told_at=weighing.told_at[kid]))
+        kept.first = min(kept.first, found, key=lambda each: each.index)
+        kept.messages += 1
+
+    def _check_away(self, message: Kept) -> None:
+        """Hold a message whose bytes were erased or archived to its record alone."""
+        if message.body is not None or (message.record is None and not message.record_archived):
+            raise _missing("envelope", message)
+        named = b64(message.envelope_hash)
+        if message.record is not None and json.loads(message.record).get("envelope") != named:
+            raise EvidenceError(
+                "NB-3142",
+                table=message.place,
+                message_id=message.message_id,
+                column="envelope_hash",
+            )
+        if message.archived:
+            self.archived += 1
+        else:
+            self.erased += 1
+
+    def _check_record(self, message: Kept, envelope: Envelope) -> None:
+        """Hold a message to the record that it was sent or taken with."""
+        if message.record_archived:
+            return
+        if message.record is None:
+            exempt = message.kind in (_WITHOUT_RECORD if message.place == "sent" else CONTROL_KINDS)
+            if not exempt and message.state in (None, "applied", "held"):
+                raise _missing("record", message)
+            return
+        said = json.loads(message.record)
+        committed, tag = envelope.attributes.commitment, envelope.attributes.casetag
+        if (
+            said.get("envelope") != b64(envelope.hash)
+            or (committed is not None and said.get("commitment") != b64(committed))
+            or (tag is not None and "casetag" in said and said["casetag"] != b64(tag))
+        ):
+            rule = f"record {message.record_index} names other bytes"
+            raise EvidenceError(
+                "NB-3141", table="envelope", message_id=message.message_id, rule=rule
+            )
+        # What was given back after a restore is on record later than it was numbered.
+        recovered = said["action"] == "message.recovered"
+        numbered_at = envelope.attributes.time if recovered else parse_time(said["time"])
+        since = said.get("detail", {}).get("since")
+        began = {numbered_at} if since is None else {numbered_at, parse_time(since)}
+        if message.moment not in began and not message.set_aside_then:
+            column = "sequenced_at" if message.place == "sent" else "received_at"
+            raise EvidenceError(
+                "NB-3142", table=message.place, message_id=message.message_id, column=column
+            )
+
+    def _check_content(self, message: Kept, envelope: Envelope) -> None:
+        committed = envelope.attributes.commitment
+        if committed is None:
+            return
+        if not message.content:
+            if message.state != "refused":
+                raise _missing("payload", message)
+            return
+        if message.erased_at is not None and message.body is None and message.salt is None:
+            self.erased += 1
+            return
+        try:
+            holds = commitment(message.salt or b"", message.body or b"") == committed
+        except ValueError:
+            holds = False
+        if not holds or message.erased_at is not None:
+            raise EvidenceError("NB-3143", message_id=message.message_id)
+
+    async def _check_answer(self, message: Kept) -> None:
+        """Hold an answer that is noted to the control message that gave it."""
+        if (message.answer == "none") != (message.kind in CONTROL_KINDS):
+            raise _unproven(message.message_id, "it is noted that none is owed")
+        if message.answer not in ("receipt", "refusal"):
+            return
+        self.answers += 1
+        if message.answer_message is None:
+            raise _unproven(message.message_id, "no message is named that gave it")
+        answer = await self._answer(message.answer_message, message.message_id)
+        if message.answer == "refusal":
+            refusal = answer.refusal
+            if refusal is None or (refusal.message_id, refusal.envelope, refusal.code) != (
+                message.message_id,
+                b64(message.envelope_hash),
+                message.answer_code,
+            ):
+                raise _unproven(message.message_id, "the message that gave it refuses another")
+        else:
+            receipt = answer.receipts.get(message.message_id)
+            if receipt is None or receipt != (message.answer_index, message.envelope_hash):
+                rule = "no record under the checkpoint is its receipt"
+                raise _unproven(message.message_id, rule)
+        if answer.taken_at != message.answered_at:
+            raise EvidenceError(
+                "NB-3142", table="sent", message_id=message.message_id, column="answered_at"
+            )
+
+    async def _check_shown(self, message: Kept, envelope: Envelope) -> None:
+        """Find the checkpoint of ours that a message showed to the other agency."""
+        shown = parse_checkpoint(parse(envelope.plain())["checkpoint"])
+        point = shown.checkpoint
+        log = self.logs.get(point.origin)
+        if log is not None and log.former and point.size > log.size:
+            # The restore lost it, and the message came back from the other agency.
+            return
+        name, notes = self.notes
+        if name != point.origin or point.size not in notes:
+            size, limit = point.size, NOTES_A_READ
+            notes = await store.notes(self.tx, point.origin, size, limit=limit)
+            self.notes = (point.origin, notes)
+        kept = notes.get(point.size)
+        if kept is None or parse_checkpoint(kept).checkpoint != point:
+            rule = "there is no such checkpoint" if kept is None else "its root is another here"
+            where = {"size": point.size, "origin": point.origin, "rule": rule}
+            raise EvidenceError("NB-3244", message_id=message.message_id, **where)
+
+    async def _check_answered(self, message: Kept) -> None:
+        """See that what a receipts message answers is noted as answered."""
+        answer = await self._answer(message.message_id, message.message_id)
+        left = await store.unanswered(self.tx, list(answer.receipts))
+        if left:
+            raise _unproven(left[0], f"receipts message {message.message_id} gave one")
+
+    async def _answer(self, message_id: UUID, asked_by: UUID) -> _Answer:
+        """Return what a control message of the peer says, verified again."""
+        found = self.known.pop(message_id, None)
+        if found is None:
+            found = await self._read_answer(message_id, asked_by)
+        self.known[message_id] = found
+        if len(self.known) > ANSWERS_KEPT:
+            self.known.popitem(last=False)
+        return found
+
+    async def _read_answer(self, message_id: UUID, asked_by: UUID) -> _Answer:
+        row = await store.answer(self.tx, message_id)
+        if row is None or row.envelope is None:
+            raise _unproven(asked_by, f"message {message_id}, which gave it, is gone")
+        try:
+            envelope = verify(read(row.envelope), self.verify_keys)
+            body = parse_body(
+                envelope.attributes.kind, envelope.attributes.version, envelope.plain()
+            )
+            if isinstance(body, Refusal):
+                return _Answer(refusal=body, taken_at=row.taken_at)
+            if not isinstance(body, Receipts):
+                return _Answer(taken_at=row.taken_at)
+            batch = prove_batch(body, tuple(self.log_keys.values()))
+        except (RejectedError, EvidenceError) as error:
+            raise _unproven(asked_by, f"message {message_id}: {error.sentence}") from error
+        receipts = {
+            UUID(said["message_id"]): (index, unb64(said["envelope"]))
+            for index, said in batch.records
+            if said.get("action") == "message.received"
+        }
+        return _Answer(receipts=receipts, taken_at=row.taken_at)
+
+
+def _differing(message: Kept, envelope: Envelope) -> str | None:
+    """Return the first column that says something else than the signed bytes."""
+    attributes = envelope.attributes
+    pairs = (
+        ("message_id", message.message_id, attributes.id),
+        ("envelope_hash", message.envelope_hash, envelope.hash),
+        ("stream", message.stream, attributes.stream),
+        ("generation", message.generation, attributes.generation),
+        ("sequence", message.sequence, attributes.sequence),
+        ("kind", message.kind, str(attributes.kind)),
+        ("notice_id", message.notice_id, attributes.subject),
+        ("revision", message.revision, attributes.revision),
+        ("record_id", message.points_to_it, True),
+        ("state", message.state == "control", message.state is not None and _control(envelope)),
+    )
+    return next((name for name, stored, signed in pairs if stored != signed), None)
+
+
+def _control(envelope: Envelope) -> bool:
+    return envelope.attributes.kind in CONTROL_KINDS
+
+
+def _missing(table: str, message: Kept) -> EvidenceError:
+    return EvidenceError(
+        "NB-3140", table=table, message_id=message.message_id, index=message.record_index
+    )
+
+
+def _unproven(message_id: UUID, rule: str) -> EvidenceError:
+    return EvidenceError("NB-3144", message_id=message_id, rule=rule)
