@@ -1,8 +1,10 @@
 """What a notice does at HHS: it opens a case, or changes what a case rests on.
 
 Runs inside the transaction that takes the message, so a notice and its case stand or fall together.
-A withdrawal takes a case off the queue and keeps everything that was done in it; a correction or
-status update changes the facts and never who works the case or when it is due.
+A withdrawal takes a case off the queue and keeps everything that was done in it; a correction after
+it puts the case back where it was. Else a correction or status update changes the facts and never
+who works the case or when it is due. Where the notice itself was refused, the revision that stands
+in for it opens the case, as of when the notice came.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from services.exchange.effects import Answered, Taken
 from services.hhs import clocks, store
 from services.hhs.store import ArrivedRow, CaseEvent
 from services.ledger.records import make_record
-from services.ledger.store import Transaction, append
+from services.ledger.store import Transaction, append_returning
 
 log = structlog.get_logger()
 
@@ -37,8 +39,7 @@ class CaseWork:
         notices = [(message, _notice_of(message)) for message in messages if _is_notice(message)]
         new = [(m, n) for m, n in notices if n.notice_kind is NoticeKind.NEW]
         if new:
-            now = new[0][0].received_at
-            await store.open_cases(tx, [_row(message, notice) for message, notice in new], now)
+            await store.open_cases(tx, [_row(message, notice) for message, notice in new])
         later = [(m, n) for m, n in notices if n.notice_kind is not NoticeKind.NEW]
         # One statement changes a case once: revisions of the same notice go one after the other.
         for revision in sorted({notice.revision for _, notice in later}):
@@ -48,11 +49,17 @@ class CaseWork:
         """Do nothing: that ICE has our reply changes no case; a trace reads it from `sent`."""
 
     async def _revise(self, tx: Transaction, changes: Sequence[tuple[Taken, Notice]]) -> None:
-        now = changes[0][0].received_at
-        found = await store.revise_cases(tx, [_row(m, n) for m, n in changes], now)
-        for message, notice in changes:
-            if notice.notice_id not in found:
+        found = await store.revise_cases(tx, [_row(m, n) for m, n in changes])
+        unknown = [(m, n) for m, n in changes if n.notice_id not in found]
+        for message, notice in unknown:
+            if not message.stands_in:
                 raise RejectedError("NB-8003", notice_id=notice.notice_id)
+        if unknown:
+            # The notice itself was refused, and this stands in for it: the clock runs since then.
+            rows = [_row(message, notice) for message, notice in unknown]
+            await store.open_cases(tx, rows)
+            await store.revise_cases(tx, rows)
+        for message, notice in changes:
             log.info(
                 "case changed",
                 notice_id=str(notice.notice_id),
@@ -67,17 +74,18 @@ class CaseWork:
                     event=_EVENTS[notice.notice_kind],
                     code=None if notice.reason_code is None else str(notice.reason_code),
                     actor=None,
-                    happened_at=now,
+                    happened_at=message.received_at,
                 ),
             )
-            for _, notice in changes
+            for message, notice in changes
         ]
-        records = await append(
+        records = await append_returning(
             tx,
             [
                 make_record(
                     f"case.{_EVENTS[notice.notice_kind]}",
-                    time=now,
+                    # Held messages are applied together, and each came at a time of its own.
+                    time=message.received_at,
                     notice_id=notice.notice_id,
                     message_id=message.message_id,
                     reason=None if notice.reason_code is None else str(notice.reason_code),
@@ -129,8 +137,15 @@ def _row(message: Taken, notice: Notice) -> ArrivedRow:
         revision=notice.revision,
         notice_kind=notice.notice_kind,
         message_id=message.message_id,
+        opened_at=_opened_at(message),
         due_at=_due(message, notice),
+        received_at=message.received_at,
     )
+
+
+def _opened_at(message: Taken) -> datetime:
+    """Return when a case's clock began: a notice that was refused at first waited since then."""
+    return message.received_at if message.since is None else message.since
 
 
 def _due(message: Taken, notice: Notice) -> datetime:
@@ -138,5 +153,5 @@ def _due(message: Taken, notice: Notice) -> datetime:
         codes.policy(),
         priority=notice.priority,
         lane=Lane(message.attributes.lane),
-        opened_at=message.received_at,
+        opened_at=_opened_at(message),
     )

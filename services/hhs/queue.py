@@ -6,72 +6,61 @@ acknowledgement (that somebody took it, not who); the outcome goes back as its c
 Every act is one transaction with its ledger record, also one that is refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
-from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import structlog
 from uuid_utils.compat import uuid7
 
-from schemas import canonical, codes
+from schemas import codes
+from schemas.canonical import format_time
 from schemas.catalog import body_of
 from schemas.envelope import Kind, Lane
 from schemas.errors import ConflictError, NotFoundError, NoticeBusError, RejectedError
 from schemas.fields import Body
-from schemas.notice import Priority, mask_a_number
+from schemas.notice import Priority
 from schemas.reply import Acknowledgement, Outcome, OutcomeCode
-from services.exchange.agency import Agency
 from services.exchange.outbox import Draft, accept
-from services.exchange.trace import Trace, trace
 from services.hhs import clocks, store
+from services.hhs.cases import (
+    OPEN_STATES,
+    STATES,
+    CaseDetail,
+    QueueItem,
+    items_of,
+    listed,
+    resolve,
+    shown,
+    traced,
+)
 from services.hhs.store import CaseEvent, CaseFile
 from services.ledger.records import Record, make_record
-from services.ledger.store import Store, Transaction, append
+from services.ledger.store import Store, Transaction, append, append_returning
+
+__all__ = [
+    "LEASE",
+    "OPEN_STATES",
+    "STATES",
+    "CaseDetail",
+    "Closing",
+    "QueueItem",
+    "Taking",
+    "coarse",
+    "listed",
+    "outcome",
+    "release",
+    "resolve",
+    "shown",
+    "take",
+    "traced",
+]
 
 log = structlog.get_logger()
 
 LEASE = timedelta(hours=8)
-OPEN_STATES = ("unowned", "taken")
-STATES = ("unowned", "taken", "closed", "withdrawn")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueItem:
-    """A case as a list shows it: the child masked, the hearing in the court's time."""
-
-    notice_id: UUID
-    state: str
-    child: str | None
-    office: str
-    court: str
-    hearing_at: datetime
-    hearing_zone: str
-    outcome: str
-    priority: str
-    lane: str
-    revision: int
-    kind: str
-    opened_at: datetime
-    due_at: datetime
-    overdue: bool
-    owner: str | None
-    lease_until: datetime | None
-    taken_at: datetime | None
-    closed_at: datetime | None
-    outcome_code: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseDetail:
-    """All that HHS knows of a case; `notice` is the newest revision in clear, None once erased."""
-
-    item: QueueItem
-    notice: Mapping[str, Any] | None
-    events: Sequence[CaseEvent]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,49 +81,6 @@ class Closing:
     code: str
     told: OutcomeCode
     already: bool
-
-
-async def listed(
-    database: Store,
-    *,
-    states: Sequence[str] | None = OPEN_STATES,
-    office: str | None = None,
-    owner: str | None = None,
-    after: tuple[datetime, UUID] | None = None,
-    limit: int = 1_000,
-) -> list[QueueItem]:
-    """Return cases, the first due first. `states` None means all; `after` goes on from a row.
-
-    Raises `RejectedError` NB-8004 for a state that does not exist.
-    """
-    for state in states or ():
-        if state not in STATES:
-            raise RejectedError("NB-8004", value=state, known=", ".join(STATES))
-    now = datetime.now(UTC)
-    async with database.transaction() as tx:
-        cases = await store.page(
-            tx, states=states, office=office, owner=owner, after=after, limit=limit
-        )
-        return await _items(tx, cases, now)
-
-
-async def shown(database: Store, notice_id: UUID, *, actor: str) -> CaseDetail:
-    """Return everything that is known of a case: item, acts, and the notice in clear.
-
-    Reading a child's identity is an act itself and is recorded. Raises `NotFoundError` NB-8010.
-    """
-    now = datetime.now(UTC)
-    async with database.transaction() as tx:
-        case = await store.read_case(tx, notice_id)
-        if case is None:
-            raise NotFoundError("NB-8010", notice_id=notice_id)
-        body = (await store.bodies(tx, [case.message_id])).get(case.message_id)
-        await append(tx, [_record("case.revealed", case.notice_id, actor, now)])
-        return CaseDetail(
-            item=_item(case, body, now),
-            notice=None if body is None else canonical.parse(body),
-            events=await store.events_of(tx, notice_id),
-        )
 
 
 async def take(
@@ -236,33 +182,6 @@ def coarse(code: str) -> OutcomeCode:
     raise RejectedError("NB-8014", known=known)
 
 
-async def traced(agency: Agency, notice_id: UUID) -> Trace:
-    """Return every step of a notice on this side, each verified.
-
-    Raises `NotFoundError` NB-8010.
-    """
-    async with agency.store.transaction() as tx:
-        case = await store.read_case(tx, notice_id)
-    if case is None:
-        raise NotFoundError("NB-8010", notice_id=notice_id)
-    return await trace(agency, notice_id)
-
-
-async def resolve(database: Store, text: str) -> UUID:
-    """Return the notice that an id or its beginning names.
-
-    Raises `NotFoundError` NB-7012, or `RejectedError` NB-7009 when there are several.
-    """
-    prefix = text.strip().lower()
-    async with database.transaction() as tx:
-        found = await store.by_prefix(tx, prefix)
-    if not found:
-        raise NotFoundError("NB-7012", what="case", value=text, listing="noticebus queue list")
-    if len(found) > 1:
-        raise RejectedError("NB-7009", value=text, count="several", what="cases")
-    return found[0]
-
-
 def _may_take(
     case: CaseFile | None, notice_id: UUID | None, actor: str, now: datetime
 ) -> NoticeBusError | None:
@@ -305,7 +224,7 @@ async def _take(
     first = case.taken_at is None
     renewed = case.owner == actor
     lease_until = now + lease
-    revision = case.reply_revision + 1 if first else case.reply_revision
+    revision = await store.next_reply(tx, case) if first else case.reply_revision
     await store.set_taken(
         tx,
         case.notice_id,
@@ -320,17 +239,19 @@ async def _take(
         body = Acknowledgement(notice_id=case.notice_id, at=now)
         message_id = await _reply(tx, case, Kind.ACKNOWLEDGEMENT, body, revision, now)
     event = "renewed" if renewed else "taken" if case.owner is None else "taken_over"
-    await _note(tx, case, event, actor=actor, now=now, message_id=message_id)
+    # How long a lease runs is said in the record, so that it can be told from records alone.
+    detail = {"lease_until": format_time(lease_until)}
+    await _note(tx, case, event, actor=actor, now=now, message_id=message_id, detail=detail)
     held = await store.read_case(tx, case.notice_id)
     assert held is not None
-    [item] = await _items(tx, [held], now)
+    [item] = await items_of(tx, [held], now)
     return Taking(item=item, lease_until=lease_until, first=first, renewed=renewed)
 
 
 async def _close(
     tx: Transaction, case: CaseFile, *, code: str, told: OutcomeCode, actor: str, now: datetime
 ) -> None:
-    revision = case.reply_revision + 1
+    revision = await store.next_reply(tx, case)
     body = Outcome(notice_id=case.notice_id, code=told, at=now)
     message_id = await _reply(tx, case, Kind.OUTCOME, body, revision, now)
     await store.set_closed(tx, case.notice_id, code=code, reply_revision=revision, now=now)
@@ -366,9 +287,10 @@ async def _note(
     now: datetime,
     message_id: UUID | None = None,
     code: str | None = None,
+    detail: Mapping[str, str] | None = None,
 ) -> None:
     """Write an act on a case and its ledger record."""
-    records = await append(
+    records = await append_returning(
         tx,
         [
             _record(
@@ -380,6 +302,7 @@ async def _note(
                 reason=None if code is None else str(coarse(code)),
                 # The code that was chosen is detail of HHS: the ledger binds it without telling it.
                 text=code,
+                detail=detail,
             )
         ],
     )
@@ -396,6 +319,7 @@ def _record(
     message_id: UUID | None = None,
     reason: str | None = None,
     text: str | None = None,
+    detail: Mapping[str, str] | None = None,
 ) -> Record:
     return make_record(
         action,
@@ -406,6 +330,7 @@ def _record(
         reason=reason,
         actor=actor,
         text=text,
+        detail=detail,
     )
 
 
@@ -430,34 +355,4 @@ def _take_due(case: CaseFile) -> datetime:
         priority=Priority(case.priority),
         lane=Lane(case.lane),
         opened_at=case.opened_at,
-    )
-
-
-async def _items(tx: Transaction, cases: Sequence[CaseFile], now: datetime) -> list[QueueItem]:
-    bodies = await store.bodies(tx, [case.message_id for case in cases])
-    return [_item(case, bodies.get(case.message_id), now) for case in cases]
-
-
-def _item(case: CaseFile, body: bytes | None, now: datetime) -> QueueItem:
-    return QueueItem(
-        notice_id=case.notice_id,
-        state=case.state,
-        child=None if body is None else mask_a_number(canonical.parse(body)["a_number"]),
-        office=case.office,
-        court=case.base_city,
-        hearing_at=case.hearing_at.astimezone(ZoneInfo(case.hearing_zone)),
-        hearing_zone=case.hearing_zone,
-        outcome=case.outcome,
-        priority=case.priority,
-        lane=case.lane,
-        revision=case.revision,
-        kind=case.notice_kind,
-        opened_at=case.opened_at,
-        due_at=case.due_at,
-        overdue=case.state in OPEN_STATES and case.due_at < now,
-        owner=case.owner,
-        lease_until=case.lease_until,
-        taken_at=case.taken_at,
-        closed_at=case.closed_at,
-        outcome_code=case.outcome_code,
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from services.exchange.beginnings import Beginning
 from services.ledger.store import Transaction
 
 
@@ -51,7 +52,9 @@ class ArrivedRow:
     revision: int
     notice_kind: str
     message_id: UUID
+    opened_at: datetime
     due_at: datetime
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +69,29 @@ class CaseEvent:
 
 _CASE_COLUMNS = ", ".join(CaseFile.__dataclass_fields__)
 
+# A reply that was sent before a restore has its number, though the case does not know of it.
+_NEXT_REPLY = """
+SELECT greatest(%(stands)s, coalesce(max(revision), 0)) + 1 FROM sent WHERE notice_id = %(notice)s
+"""
+
+
+async def next_reply(tx: Transaction, case: CaseFile) -> int:
+    """Return the revision of the next reply about a case."""
+    cursor = await tx.execute(
+        _NEXT_REPLY, {"stands": case.reply_revision, "notice": case.notice_id}
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 # What the arrays of a batch of arrived revisions become; `_arrays` has the same order.
 _ARRIVED = """
-unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[],
-       %s::text[], %s::int[], %s::text[], %s::uuid[], %s::timestamptz[])
+unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::text[], %b::text[],
+       %b::text[], %b::int[], %b::text[], %b::uuid[], %b::timestamptz[], %b::timestamptz[],
+       %b::timestamptz[])
     AS t (notice_id, office, outcome, base_city, hearing_at, hearing_zone, priority, lane,
-          revision, notice_kind, message_id, due_at)
+          revision, notice_kind, message_id, opened_at, due_at, received_at)
 """
 
 
@@ -84,25 +104,36 @@ _OPEN = f"""
 INSERT INTO case_file (notice_id, state, office, outcome, base_city, hearing_at, hearing_zone,
                        priority, lane, revision, notice_kind, message_id, due_at, opened_at)
 SELECT t.notice_id, 'unowned', t.office, t.outcome, t.base_city, t.hearing_at, t.hearing_zone,
-       t.priority, t.lane, t.revision, t.notice_kind, t.message_id, t.due_at, %s
+       t.priority, t.lane, t.revision, t.notice_kind, t.message_id, t.due_at, t.opened_at
 FROM {_ARRIVED}
 """  # noqa: S608 - a constant
 
 
-async def open_cases(tx: Transaction, rows: Sequence[ArrivedRow], now: datetime) -> None:
-    """Open a case for each new notice."""
-    await tx.execute(_OPEN, [now, *_arrays(rows)])
+async def open_cases(tx: Transaction, rows: Sequence[ArrivedRow]) -> None:
+    """Open a case for each new notice, each from when its notice arrived."""
+    await tx.execute(_OPEN, _arrays(rows))
 
 
-# A withdrawal closes a case that is still open and leaves alone what was done in it; every other
-# revision changes what is known and nothing about who works it.
+# Where a withdrawn case goes back to when ICE takes the withdrawal back: it is as if it never was.
+RESUMED = """
+CASE WHEN c.outcome_code IS NOT NULL THEN 'closed'
+     WHEN c.owner IS NOT NULL AND c.lease_until IS NOT NULL THEN 'taken'
+     ELSE 'unowned' END
+"""
+
+# A withdrawal closes a case that is still open and leaves alone what was done in it; a correction
+# after it takes it back. Every other revision changes what is known and nothing about who works it.
 _REVISE = f"""
 UPDATE case_file AS c
 SET office = t.office, outcome = t.outcome, base_city = t.base_city, hearing_at = t.hearing_at,
     hearing_zone = t.hearing_zone, priority = t.priority, revision = t.revision,
     notice_kind = t.notice_kind, message_id = t.message_id,
-    state = CASE WHEN t.notice_kind = 'WITHDRAWAL' THEN 'withdrawn' ELSE c.state END,
-    closed_at = CASE WHEN t.notice_kind = 'WITHDRAWAL' THEN coalesce(c.closed_at, %s)
+    state = CASE WHEN t.notice_kind = 'WITHDRAWAL' THEN 'withdrawn'
+                 WHEN t.notice_kind = 'CORRECTION' AND c.state = 'withdrawn' THEN {RESUMED}
+                 ELSE c.state END,
+    closed_at = CASE WHEN t.notice_kind = 'WITHDRAWAL' THEN coalesce(c.closed_at, t.received_at)
+                     WHEN t.notice_kind = 'CORRECTION' AND c.state = 'withdrawn'
+                         AND c.outcome_code IS NULL THEN NULL
                      ELSE c.closed_at END
 FROM {_ARRIVED}
 WHERE c.notice_id = t.notice_id
@@ -110,9 +141,9 @@ RETURNING c.notice_id
 """  # noqa: S608 - a constant
 
 
-async def revise_cases(tx: Transaction, rows: Sequence[ArrivedRow], now: datetime) -> set[UUID]:
+async def revise_cases(tx: Transaction, rows: Sequence[ArrivedRow]) -> set[UUID]:
     """Apply corrections, status updates and withdrawals, at most one a case; returns the found."""
-    cursor = await tx.execute(_REVISE, [now, *_arrays(rows)])
+    cursor = await tx.execute(_REVISE, _arrays(rows))
     return {row[0] for row in await cursor.fetchall()}
 
 
@@ -235,7 +266,7 @@ async def events_of(tx: Transaction, notice_id: UUID) -> list[CaseEvent]:
     async with tx.cursor(row_factory=class_row(CaseEvent)) as cursor:
         await cursor.execute(
             "SELECT event, code, actor, happened_at FROM case_event"
-            " WHERE notice_id = %s ORDER BY event_id",
+            " WHERE notice_id = %s ORDER BY record_id, event_id",
             [notice_id],
         )
         return await cursor.fetchall()
@@ -287,11 +318,11 @@ async def bodies(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, bytes]
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
-async def by_prefix(tx: Transaction, prefix: str) -> list[UUID]:
-    """Return the notices whose id starts with `prefix` (hex digits and hyphens), at most three."""
+async def named(tx: Transaction, begins: Beginning) -> list[UUID]:
+    """Return the notices whose id begins so, at most three."""
     cursor = await tx.execute(
-        "SELECT notice_id FROM case_file WHERE notice_id::text LIKE %s || '%%'"
+        "SELECT notice_id FROM case_file WHERE notice_id BETWEEN %s AND %s"
         " ORDER BY notice_id LIMIT 3",
-        [prefix],
+        begins,
     )
     return [row[0] for row in await cursor.fetchall()]

@@ -1,9 +1,10 @@
 """Bring what a finding adds to an obligation that is known: court keys, or the court's decision.
 
 Keys of a kind that was not known yet stand with the obligation from now on, and if its notice was
-sent, HHS is told in a STATUS_UPDATE, once. Further keys of the same kind are aliases and tell HHS
-nothing. A decision of the court ends the wait for a person; where a person decided before it not
-to send, it is a new question.
+sent, HHS is told in a STATUS_UPDATE, once, also while a person is asked whether to withdraw it.
+Further keys of the same kind are aliases and tell HHS nothing. A decision of the court ends the
+wait for a person; where a person decided before it not to send, it is a new question. What was
+taken back and is found again: see `reversals`.
 """
 
 from collections.abc import Sequence
@@ -11,16 +12,26 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from schemas.canonical import canonical
 from schemas.codes import Treatment
 from schemas.envelope import Lane
+from schemas.errors import RejectedError
 from schemas.notice import NoticeKind, Priority, ReasonCode
-from services.ice import revisions
+from services.ice import reversals, revisions
 from services.ice.docket.findings import Finding
-from services.ice.importing import Importing, Opened, aliases_of, keys_of
-from services.ice.revisions import KEY_FIELDS, Revision, record_of, sending_of
+from services.ice.importing import Importing, Opened, aliases_of, keys_of, reject_of
+from services.ice.reversals import Reversal
+from services.ice.revisions import (
+    KEY_FIELDS,
+    Kept,
+    Revision,
+    keep,
+    kept,
+    known_keys,
+    record_of,
+    sending_of,
+)
 from services.ice.store import obligations as store
-from services.ice.store.obligations import Obligation, Question
+from services.ice.store.obligations import Obligation, Question, Turned
 from services.ledger.store import Transaction, append
 
 
@@ -28,7 +39,8 @@ def adds_something(finding: Finding, row: Obligation) -> bool:
     """Tell whether a finding says more than is known; most of a second run says nothing new."""
     told = keys_of(finding)
     keys = any(key != getattr(row, name) for name, key in told.items())
-    return keys or bool(finding.aliases) or _decides(finding, row)
+    reversal = reversals.concerns(row)
+    return keys or bool(finding.aliases) or _decides(finding, row) or reversal
 
 
 def _decides(finding: Finding, row: Obligation) -> bool:
@@ -46,47 +58,60 @@ class Attaching:
 
     importing: Importing
     offices: dict[UUID, str] = field(default_factory=dict)
-    first_keys: list[tuple[UUID, int | None, int | None, int | None]] = field(default_factory=list)
+    first_keys: dict[UUID, dict[str, int]] = field(default_factory=dict)
     aliases: list[tuple[UUID, str, int]] = field(default_factory=list)
     to_tell: dict[UUID, tuple[Obligation, dict[str, int]]] = field(default_factory=dict)
     sending: list[Revision] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    waiting: dict[UUID, Kept] = field(default_factory=dict)
+    reversals: list[Reversal] = field(default_factory=list)
 
-    def add(self, finding: Finding, row: Obligation) -> None:
-        """Sort out what a finding adds to its obligation."""
+    def add(self, finding: Finding, row: Obligation, turned: Turned | None) -> None:
+        """Sort out what a finding adds to its obligation; `turned`: see `reversals`.
+
+        Raises `RejectedError` NB-1000 when what is decided now makes no valid notice; nothing of
+        the finding is attached then.
+        """
+        if _decides(finding, row):
+            self._decide(row, finding)
         self.offices[row.notice_id] = row.office
         told = keys_of(finding)
         gains = {name: key for name, key in told.items() if getattr(row, name) is None}
         if gains:
-            case, proceeding, schedule = (gains.get(name) for name in KEY_FIELDS)
-            self.first_keys.append((row.notice_id, case, proceeding, schedule))
-            if row.state == "recorded":
+            self.first_keys[row.notice_id] = gains
+            if row.revision and not row.withdrawn:
                 self.to_tell[row.notice_id] = (row, gains)
-        self.aliases += aliases_of(finding, row.notice_id, {**told, **_known_keys(row)})
-        if _decides(finding, row):
-            self._decide(row, finding)
+        self.aliases += aliases_of(finding, row.notice_id, {**told, **known_keys(row)})
+        reversal = reversals.missed_again(finding, row, turned=turned, since=self.importing.since)
+        if reversal is not None:
+            self.reversals.append(reversal)
 
     def _decide(self, row: Obligation, finding: Finding) -> None:
-        assert row.content is not None, "what was never sent has its content here"
-        waiting = revisions.content_of(row.content)
+        # What was erased is not needed: the finding says it again, as if it were learned of today.
+        waiting = (
+            revisions.detected({}, at=self.importing.now, prior_missed=0)
+            if row.content is None
+            else revisions.content_of(row.content)
+        )
         content: dict[str, Any] = {
             **waiting,
             **finding.content,
             **keys_of(finding),
-            **_known_keys(row),
+            **known_keys(row),
         }
-        if waiting["priority"] == Priority.URGENT:
+        if waiting.get("priority") == Priority.URGENT:
             content["priority"] = str(Priority.URGENT)
         if row.state == "to_confirm":
             lane = self.importing.lane_of(row.hearing_on)
             self.sending.append(revisions.first(content, notice_id=row.notice_id, lane=lane))
             return
         # A person said no once. What the court did since is a new question, not an order.
+        waits = self.waiting[row.notice_id] = kept(content)
         question = Question(
             notice_id=row.notice_id,
             confirm="send",
             confirm_code=content["outcome"],
-            content=canonical(content),
+            content_id=waits.content_id,
             outcome=content["outcome"],
         )
         self.questions.append(question)
@@ -94,11 +119,15 @@ class Attaching:
     async def write(self, tx: Transaction) -> Opened:
         """Write it, with a ledger record for each obligation that changed."""
         importing = self.importing
-        changed = {row[0] for row in self.first_keys}
         if self.first_keys:
-            await store.set_first_keys(tx, self.first_keys)
-        if self.aliases:
-            changed |= await store.add_aliases(tx, self.aliases)
+            await store.set_first_keys(
+                tx,
+                [
+                    (notice_id, *(gains.get(name) for name in KEY_FIELDS))
+                    for notice_id, gains in self.first_keys.items()
+                ],
+            )
+        gained = await store.add_aliases(tx, self.aliases) if self.aliases else []
         updates = await self._updates(tx)
         records = await importing.send(
             tx, "notice.updated", updates, reason=ReasonCode.KEYS_ATTACHED
@@ -111,26 +140,28 @@ class Attaching:
                 tx, [sending_of(revision, importing.release) for revision in self.sending]
             )
         if self.questions:
+            await keep(tx, list(self.waiting.values()))
             await store.ask(tx, self.questions)
-        told = {revision.notice.notice_id for revision in (*updates, *self.sending)}
-        asked = {question.notice_id: question.confirm_code for question in self.questions}
         records += [
             record_of(
-                "notice.to_confirm" if notice_id in asked else "notice.keys_attached",
+                "notice.to_confirm",
                 now=importing.now,
                 actor=importing.actor,
-                office=self.offices[notice_id],
-                notice_id=notice_id,
-                reason=asked.get(notice_id),
+                office=self.offices[question.notice_id],
+                notice_id=question.notice_id,
+                reason=question.confirm_code,
+                content=self.waiting[question.notice_id],
             )
-            for notice_id in sorted((changed - told) | asked.keys())
+            for question in self.questions
         ]
+        records += await importing.attached(tx, self.first_keys, gained, self.offices)
         await append(tx, records)
-        return Opened(
+        opened = Opened(
             updated=len(updates),
             sent_after_all=len(self.sending),
             asked_again=len(self.questions),
         )
+        return opened.plus(await reversals.write(tx, self.reversals, importing))
 
     async def _updates(self, tx: Transaction) -> list[Revision]:
         """Return the STATUS_UPDATEs that tell HHS of the keys; none where content was erased."""
@@ -139,7 +170,7 @@ class Attaching:
         bodies = await store.bodies(tx, [_newest(row) for row, _ in self.to_tell.values()])
         return [
             revisions.later(
-                {**revisions.content_of(bodies[_newest(row)]), **_known_keys(row), **gains},
+                {**revisions.content_of(bodies[_newest(row)]), **known_keys(row), **gains},
                 notice_id=row.notice_id,
                 revision=row.revision + 1,
                 kind=NoticeKind.STATUS_UPDATE,
@@ -156,19 +187,21 @@ async def attach(
     tx: Transaction, pairs: Sequence[tuple[Finding, Obligation]], importing: Importing
 ) -> Opened:
     """Bring findings to obligations that are known."""
-    already = Opened(already=len(pairs))
     touched = [(finding, row) for finding, row in pairs if adds_something(finding, row)]
     if not touched:
-        return already
+        return Opened(already=len(pairs))
     held = await store.lock(tx, [row.notice_id for _, row in touched])
+    turned = await store.turned(tx, [key for key, r in held.items() if reversals.concerns(r)])
     attaching = Attaching(importing=importing)
+    refused = 0
     for finding, row in touched:
-        attaching.add(finding, held[row.notice_id])
-    return already.plus(await attaching.write(tx))
-
-
-def _known_keys(row: Obligation) -> dict[str, int]:
-    return {name: key for name in KEY_FIELDS if (key := getattr(row, name)) is not None}
+        try:
+            attaching.add(finding, held[row.notice_id], turned.get(row.notice_id))
+        except RejectedError as error:
+            importing.refuse(reject_of(finding, error))
+            refused += 1
+    known = Opened(already=len(pairs) - refused, refused=refused)
+    return known.plus(await attaching.write(tx))
 
 
 def _newest(row: Obligation) -> UUID:

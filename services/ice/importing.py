@@ -1,14 +1,15 @@
 """What an import of findings knows while it runs, and what it says at the end."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from schemas.envelope import Lane
-from schemas.errors import NoticeBusError
-from services.ice.docket.findings import Finding
-from services.ice.revisions import KEY_FIELDS, Revision, accept_revisions, record_of
+from schemas.errors import NoticeBusError, UnavailableError
+from services.ice.docket.findings import Finding, TakenBack
+from services.ice.docket.rejects import Reject, unforeseen
+from services.ice.revisions import KEY_FIELDS, Revision, accept_revisions, keep, kept, record_of
 from services.ledger.records import Record
 from services.ledger.store import Transaction
 
@@ -47,12 +48,16 @@ def aliases_of(
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A finding of which no valid notice can be made; the others went on."""
+def reject_of(item: Finding | TakenBack, error: Exception) -> Reject:
+    """Return the reject of what cannot be written, with the row that it rests on.
 
-    finding: Finding
-    error: NoticeBusError
+    An error that is no fault of a row is raised again: see `unforeseen`.
+    """
+    if isinstance(error, NoticeBusError) and not isinstance(error, UnavailableError):
+        field = str(error.where.get("field", ""))
+        return Reject(item.file, item.line, error.code, field, said=error.fix)
+    fault = unforeseen(error)
+    return Reject(item.file, item.line, fault.code, fault.column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +65,11 @@ class Opened:
     """What became of findings. `recorded` and `to_confirm` are new; `already` were known before.
 
     Of the known ones, `updated` gained their first court keys and HHS is told; `sent_after_all`
-    waited for a person until the court decided; `asked_again` were dismissed before it did.
-    `withdrawals` counts sent notices, and `taken_back` waiting ones, whose hearing the docket took
-    back: a person is asked.
+    waited for a person until the court decided; `asked_again` were dismissed or withdrawn before
+    the docket said that they were missed after all. `withdrawals` counts sent notices, and
+    `taken_back` waiting ones, whose hearing the docket took back: a person is asked. `unasked` are
+    questions that ended because the docket says now what it said at first. Of `refused` no valid
+    notice could be made.
     """
 
     recorded: int = 0
@@ -73,30 +80,28 @@ class Opened:
     asked_again: int = 0
     withdrawals: int = 0
     taken_back: int = 0
-    refused: tuple[Refused, ...] = ()
+    unasked: int = 0
+    refused: int = 0
 
     def plus(self, other: "Opened") -> "Opened":
         """Return the sum of both."""
-        return Opened(
-            recorded=self.recorded + other.recorded,
-            to_confirm=self.to_confirm + other.to_confirm,
-            already=self.already + other.already,
-            updated=self.updated + other.updated,
-            sent_after_all=self.sent_after_all + other.sent_after_all,
-            asked_again=self.asked_again + other.asked_again,
-            withdrawals=self.withdrawals + other.withdrawals,
-            taken_back=self.taken_back + other.taken_back,
-            refused=self.refused + other.refused,
-        )
+        names = (each.name for each in fields(self))
+        return Opened(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importing:
-    """Who opens obligations, from which release, when; and the lane, where it is not by age."""
+    """Who opens obligations, from which release, when; and the lane, where it is not by age.
+
+    `since` is when the release was first read: it says nothing new of what was said after that.
+    `refuse` is told of what no valid notice can be made of.
+    """
 
     release: str
     actor: str
     now: datetime
+    since: datetime
+    refuse: Callable[[Reject], None]
     lane: Lane | None = None
     live_days: int = LIVE_DAYS
 
@@ -128,4 +133,39 @@ class Importing:
                 reason=reason,
             )
             for revision, commitment in zip(revisions, commitments, strict=True)
+        ]
+
+    async def attached(
+        self,
+        tx: Transaction,
+        first: Mapping[UUID, Mapping[str, int]],
+        aliases: Sequence[tuple[UUID, str, int]],
+        offices: Mapping[UUID, str],
+    ) -> list[Record]:
+        """Keep which keys of the court attached to which hearing, the first of a kind apart.
+
+        Returns the ledger records, not appended yet: the keys lead to a child, so a record binds
+        them and does not tell them.
+        """
+        further: dict[UUID, list[list[str | int]]] = {}
+        for notice_id, kind, key in sorted(aliases):
+            further.setdefault(notice_id, []).append([kind, key])
+        contents = {
+            notice_id: kept(
+                {"first": first.get(notice_id, {}), "further": further.get(notice_id, [])}
+            )
+            for notice_id in sorted(first.keys() | further.keys())
+        }
+        if contents:
+            await keep(tx, list(contents.values()))
+        return [
+            record_of(
+                "notice.keys_attached",
+                now=self.now,
+                actor=self.actor,
+                office=offices[notice_id],
+                notice_id=notice_id,
+                content=content,
+            )
+            for notice_id, content in contents.items()
         ]

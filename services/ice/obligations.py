@@ -4,7 +4,7 @@ The natural key of a hearing (A-number, base city, local date) decides whether i
 whichever release or by hand; the court's keys attach to it. A batch is one transaction: obligation,
 revision, payload, outbox row and ledger record stand or fall together, so an interrupted import
 goes on where it stopped and a second one changes nothing. What a person has to decide is asked,
-never done.
+never done. A finding that spoils its batch is found and rejected, and the others are written.
 """
 
 import asyncio
@@ -16,26 +16,30 @@ import structlog
 
 from schemas.codes import Treatment
 from schemas.envelope import Lane
-from schemas.errors import NoticeBusError
+from schemas.errors import EvidenceError, NoticeBusError, UnavailableError
+from services.ice import reversals
 from services.ice.attaching import attach
 from services.ice.docket.findings import Finding, TakenBack
-from services.ice.importing import LIVE_DAYS, Importing, Opened, Refused
+from services.ice.docket.rejects import Reject
+from services.ice.importing import LIVE_DAYS, Importing, Opened, reject_of
 from services.ice.opening import Opening
-from services.ice.revisions import record_of
 from services.ice.store import obligations as store
-from services.ice.store.obligations import HearingKey, KnownHearing, Obligation, Question
-from services.ledger.store import Store, Transaction, append
+from services.ice.store.obligations import HearingKey, KnownHearing
+from services.ledger.store import Store, Transaction
 
-__all__ = ["KnownHearing", "Opened", "Refused", "known_hearings", "open_findings"]
+__all__ = ["KnownHearing", "Opened", "known_hearings", "open_findings"]
 
 log = structlog.get_logger()
 
 # Findings a transaction, and transactions at once: while one is written the next is composed.
-_BATCH = 1_000
+_BATCH = 500
 _WRITERS = 2
+# What no finding is to blame for: it stops the import, which goes on from there when run again.
+_OUTAGES = (UnavailableError, EvidenceError, MemoryError, OSError)
 
-# Why a person is asked about a hearing that was never sent and that the docket took back.
-TAKEN_BACK = "TAKEN_BACK"
+
+def _ignore(reject: Reject) -> None:
+    """Leave a reject to the count."""
 
 
 async def open_findings(
@@ -44,19 +48,30 @@ async def open_findings(
     *,
     release: str,
     actor: str,
+    since: datetime | None = None,
     lane: Lane | None = None,
     live_days: int = LIVE_DAYS,
+    refuse: Callable[[Reject], None] = _ignore,
     progress: Callable[[Opened], None] | None = None,
 ) -> Opened:
     """Open what is new among `findings`, and mark for a person what the docket took back.
 
-    `lane` forces a lane; else a hearing of the last `live_days` goes live and an older one is
-    backlog. `progress` is called with the sum so far after each committed batch. Raises
-    `UnavailableError` when the store goes away: what was committed stands, and the same call goes
-    on from there.
+    `since` is when the release was first read (default: now), and what was said later it does not
+    take back. `lane` forces a lane; else a hearing of the last `live_days` goes live and an older
+    one is backlog. `refuse` is told of what could not be written, each with its row; one that is
+    tried twice is told twice. `progress` is called with the sum so far after each committed batch.
+    Raises `UnavailableError` when the store goes away: what was committed stands, and the same call
+    goes on from there.
     """
+    now = datetime.now(UTC)
     importing = Importing(
-        release=release, actor=actor, now=datetime.now(UTC), lane=lane, live_days=live_days
+        release=release,
+        actor=actor,
+        now=now,
+        since=since or now,
+        refuse=refuse,
+        lane=lane,
+        live_days=live_days,
     )
     batches = _batches(iter(findings))
     total = Opened()
@@ -107,6 +122,23 @@ def _batches(findings: Iterator[Finding | TakenBack]) -> Iterator[list[Finding |
 
 
 async def _open_batch(
+    database: Store, batch: Sequence[Finding | TakenBack], importing: Importing
+) -> Opened:
+    """Write one batch, in as few transactions as can be: what spoils one is left out."""
+    try:
+        return await _write_batch(database, batch, importing)
+    except Exception as error:
+        if isinstance(error, _OUTAGES) or not store.may_be_of_a_row(error):
+            raise
+        if len(batch) == 1:
+            importing.refuse(reject_of(batch[0], error))
+            return Opened(refused=1)
+    middle = len(batch) // 2
+    opened = await _open_batch(database, batch[:middle], importing)
+    return opened.plus(await _open_batch(database, batch[middle:], importing))
+
+
+async def _write_batch(
     database: Store, batch: Sequence[Finding | TakenBack], importing: Importing
 ) -> Opened:
     """Write one batch in one transaction."""
@@ -171,46 +203,18 @@ def _key(item: Finding | TakenBack) -> HearingKey:
 async def _ask_about(
     tx: Transaction, taken_back: Sequence[TakenBack], importing: Importing
 ) -> Opened:
-    """Ask a person about hearings that a later release takes back; nothing is sent by itself.
-
-    A notice that was sent is up for withdrawal. One that still waits to be sent goes on waiting and
-    says why it should perhaps be dismissed. What a person decided to keep is not asked again for
-    the same reason.
-    """
+    """Ask a person about hearings that a later release takes back; nothing is sent by itself."""
     by_key = {_key(item): item for item in taken_back}
     known = await store.known(tx, list(by_key))
     held = await store.lock(tx, [row.notice_id for row in known.values()])
-    questions: list[Question] = []
-    offices = {row.notice_id: row.office for row in held.values()}
-    for row in held.values():
-        item = by_key[row.a_number, row.base_city, row.hearing_on]
-        question = _question(row, item.code)
-        if question is not None:
-            questions.append(question)
-    if not questions:
-        return Opened()
-    await store.ask(tx, questions)
-    await append(
-        tx,
-        [
-            record_of(
-                "notice.taken_back",
-                now=importing.now,
-                actor=importing.actor,
-                office=offices[question.notice_id],
-                notice_id=question.notice_id,
-                reason=question.confirm_code,
-            )
-            for question in questions
-        ],
-    )
-    withdrawals = sum(question.confirm == "withdrawal" for question in questions)
-    return Opened(withdrawals=withdrawals, taken_back=len(questions) - withdrawals)
-
-
-def _question(row: Obligation, code: str) -> Question | None:
-    if row.state == "recorded" and code not in row.kept_codes:
-        return Question(notice_id=row.notice_id, confirm="withdrawal", confirm_code=code)
-    if row.confirm == "send" and row.confirm_code != TAKEN_BACK:
-        return Question(notice_id=row.notice_id, confirm="send", confirm_code=TAKEN_BACK)
-    return None
+    turned = await store.turned(tx, list(held))
+    found = [
+        reversals.taken_back(
+            row,
+            by_key[row.a_number, row.base_city, row.hearing_on].code,
+            turned=turned.get(row.notice_id),
+            since=importing.since,
+        )
+        for row in held.values()
+    ]
+    return await reversals.write(tx, [each for each in found if each is not None], importing)

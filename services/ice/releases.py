@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from schemas.envelope import Lane
-from services.ice.docket.rejects import Reject, write_rejects
+from services.ice.docket.rejects import kept_at, write_rejects
 from services.ice.docket.scan import Docket
 from services.ice.importing import LIVE_DAYS, Opened
 from services.ice.obligations import known_hearings, open_findings
@@ -52,33 +52,27 @@ async def take_in(
 
     A name that stood for other files before gets the beginning of its digest added, so that each
     notice names the very release it rests on. Raises `UnavailableError` when the store goes away;
-    what was committed stands, and the same call goes on from there.
+    what was committed stands, and the same call goes on from there. The file `rejects` is written
+    however this ends, then with what was found so far.
     """
-    async with database.transaction() as tx:
-        before = await store.digest_of(tx, docket.release)
-        if before not in (None, docket.digest):
-            docket.release = f"{docket.release}@{docket.digest[:DIGEST_SHOWN]}"
-        await store.begin(tx, docket.release, docket.digest, datetime.now(UTC))
-    known = await known_hearings(database)
-    opened = await open_findings(
-        database,
-        chain(docket.findings(), docket.taken_back(known)),
-        release=docket.release,
-        actor=actor,
-        lane=lane,
-        live_days=live_days,
-        progress=progress,
-    )
-    docket.rejects.update(
-        Reject(
-            refused.finding.file,
-            refused.finding.line,
-            refused.error.code,
-            str(refused.error.where.get("field", "")),
+    with kept_at(rejects, docket.rejects):
+        async with database.transaction() as tx:
+            before = await store.digest_of(tx, docket.release)
+            if before not in (None, docket.digest):
+                docket.release = f"{docket.release}@{docket.digest[:DIGEST_SHOWN]}"
+            since = await store.begin(tx, docket.release, docket.digest, datetime.now(UTC))
+        known = await known_hearings(database)
+        opened = await open_findings(
+            database,
+            chain(docket.findings(), docket.taken_back(known)),
+            release=docket.release,
+            actor=actor,
+            since=since,
+            lane=lane,
+            live_days=live_days,
+            refuse=docket.rejects.add,
+            progress=progress,
         )
-        for refused in opened.refused
-    )
-    rejects.parent.mkdir(parents=True, exist_ok=True)
     rejected = write_rejects(rejects, docket.rejects)
     imported = Imported(
         release=docket.release,

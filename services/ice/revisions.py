@@ -18,12 +18,13 @@ from uuid_utils.compat import uuid7
 from schemas import codes
 from schemas.canonical import canonical, format_time, parse
 from schemas.catalog import parse_body
-from schemas.envelope import Kind, Lane
+from schemas.envelope import SALT_BYTES, Kind, Lane, commitment
 from schemas.errors import RejectedError
 from schemas.notice import Notice, NoticeKind, Priority, ReasonCode
 from services.exchange.outbox import Draft, accept
+from services.exchange.store.outgoing import keep_payloads
 from services.ice.store import obligations as store
-from services.ice.store.obligations import RevisionRow, Sending
+from services.ice.store.obligations import Obligation, RevisionRow, Sending
 from services.ledger.records import Record, make_record
 from services.ledger.store import Transaction
 
@@ -46,12 +47,43 @@ class Revision:
     message_id: UUID
     lane: Lane
     supersedes: UUID | None
+    # The message that this one answers to, if that is an earlier one: it was refused.
+    cause: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A content that no message carries: kept like a message's, bound by its record."""
+
+    content_id: UUID
+    salt: bytes
+    body: bytes
+
+    @property
+    def commitment(self) -> bytes:
+        """Return what binds the record to this content."""
+        return commitment(self.salt, self.body)
+
+
+def kept(content: Content) -> Kept:
+    """Return a content ready to be kept."""
+    return Kept(content_id=uuid7(), salt=token_bytes(SALT_BYTES), body=canonical(content))
+
+
+async def keep(tx: Transaction, contents: Sequence[Kept]) -> None:
+    """Keep contents; their records are written in the same transaction."""
+    await keep_payloads(tx, [(each.content_id, each.salt, each.body) for each in contents])
 
 
 def content_of(body: bytes) -> dict[str, Any]:
     """Return what a revision or a waiting obligation says, from its stored bytes."""
     said: dict[str, Any] = parse(body)
     return {name: value for name, value in said.items() if name not in NAMING_FIELDS}
+
+
+def known_keys(row: Obligation) -> dict[str, int]:
+    """Return the court's keys that stand with an obligation, by the notice's field names."""
+    return {name: key for name in KEY_FIELDS if (key := getattr(row, name)) is not None}
 
 
 def detected(content: Content, *, at: datetime, prior_missed: int) -> dict[str, Any]:
@@ -88,9 +120,11 @@ def later(
     reason: ReasonCode,
     supersedes: UUID,
     lane: Lane,
+    cause: UUID | None = None,
 ) -> Revision:
     """Return a later revision, which supersedes the message before it.
 
+    `cause` is the message that it corrects, if that is an earlier one which was refused.
     Raises `RejectedError` NB-1000.
     """
     notice, body = _compose(
@@ -103,7 +137,14 @@ def later(
             "supersedes": str(supersedes),
         },
     )
-    return Revision(notice=notice, body=body, message_id=uuid7(), lane=lane, supersedes=supersedes)
+    return Revision(
+        notice=notice,
+        body=body,
+        message_id=uuid7(),
+        lane=lane,
+        supersedes=supersedes,
+        cause=cause,
+    )
 
 
 def _compose(content: Content, naming: Mapping[str, Any]) -> tuple[Notice, bytes]:
@@ -158,7 +199,7 @@ async def accept_revisions(
             body=revision.body,
             salt=token_bytes(32),
             correlation_id=revision.notice.notice_id,
-            causation_id=revision.supersedes,
+            causation_id=revision.cause or revision.supersedes,
             made_at=now,
         )
         for revision in revisions
@@ -190,10 +231,23 @@ def record_of(
     notice_id: UUID | None = None,
     revision: Revision | None = None,
     commitment: bytes | None = None,
+    content: Kept | None = None,
+    lane: Lane | None = None,
     reason: str | None = None,
     result: str = "ok",
 ) -> Record:
-    """Return the ledger record of an act on a notice: who, for which office, what, why."""
+    """Return the ledger record of an act on a notice: who, for which office, what, why.
+
+    What was made or kept is named in it, so that state can be told from records and contents.
+    """
+    detail: dict[str, int | str] = {}
+    if revision is not None:
+        detail |= {"revision": revision.notice.revision, "lane": str(revision.lane)}
+    if content is not None:
+        commitment = content.commitment
+        detail["content"] = str(content.content_id)
+    if lane is not None:
+        detail["lane"] = str(lane)
     return make_record(
         action,
         time=now,
@@ -205,5 +259,5 @@ def record_of(
         reason=reason,
         actor=actor,
         office=office,
-        detail=None if revision is None else {"revision": revision.notice.revision},
+        detail=detail or None,
     )

@@ -97,6 +97,8 @@ class Composer:
             raise RowFault("NB-1014", "IDNPROCEEDING")
         if row.mismatch:
             raise _HearingFault("NB-1023", "IDNCASE")
+        if row.unkeyed:
+            raise _HearingFault("NB-1014", "IDNSCHEDULE")
         if row.is_order and row.rec_type is None:
             raise RowFault("NB-1020", "COMP_DATE")
         base_city, zone = _court(row.base_city)
@@ -125,7 +127,7 @@ class Composer:
             content=content,
             keys=CourtKeys(row.case_key, row.proceeding_key, row.schedule_key or 0),
             file=row.file,
-            line=self._line(row),
+            line=line_of(row, self.looks),
         )
         return Composed(finding, decision)
 
@@ -144,10 +146,7 @@ class Composer:
         if isinstance(fault, _CaseFault) and row.case_line is not None:
             line = self.looks[CASES.name].line(row.case_line)
             return Reject(CASES.file, line, fault.code, fault.column)
-        return Reject(row.file, self._line(row), fault.code, fault.column)
-
-    def _line(self, row: Sighting) -> int:
-        return self.looks[row.file.removesuffix(".csv")].line(row.line)
+        return Reject(row.file, line_of(row, self.looks), fault.code, fault.column)
 
     def _person(self, row: int) -> Person:
         # A child's findings come one after the other.
@@ -164,6 +163,11 @@ class Composer:
         if not EARLIEST <= row.hearing_on <= self.latest:
             raise RowFault("NB-1016", column)
         return row.hearing_on
+
+
+def line_of(row: Sighting, looks: Mapping[str, Look]) -> int:
+    """Return the line of its file that a sighting stands on."""
+    return looks[row.file.removesuffix(".csv")].line(row.line)
 
 
 def _court(code: str | None) -> tuple[str, str]:
@@ -221,10 +225,9 @@ def _case(row: Sighting) -> Content:
     if row.group_key is not None:
         content["group_id"] = str(uuid5(_GROUPS, str(row.group_key)))
     if row.nationality is not None:
+        # A code that is new to us turns no child away: it travels as the court wrote it.
         nationality = codes.nationalities().get(row.nationality)
-        if nationality is None:
-            raise _CaseFault("NB-1037", "NAT")
-        if nationality.genc is not None:
+        if nationality is not None and nationality.genc is not None:
             content["nationality"] = nationality.genc
         _raw(content, "nationality_raw", row.nationality)
     if row.language is not None:
@@ -422,6 +425,6 @@ _COURTS = itemgetter(
     *(
         place
         for place, name in enumerate(Sighting._fields)
-        if name not in {"line", "child", "crosswalk_row", "schedule_line", "case_line"}
+        if name not in {"line", "child", "crosswalk_row", "schedule_line", "case_line", "unkeyed"}
     )
 )

@@ -8,18 +8,20 @@ itself is read again from the file when a notice is made of it. 24 bytes of memo
 import csv
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from schemas.errors import RejectedError
+from schemas.errors import RejectedError, UnavailableError
 from schemas.notice import normalise_a_number
 from services.ice.docket.files import Encoding, Look
 from services.ice.docket.layout import CROSSWALK
 from services.ice.docket.rejects import Reject, RowFault
 
+# The largest key that a notice can tell: integers in JSON have 53 bits.
 KEY_MAX = 2**53 - 1
+_KEY_DIGITS = len(str(KEY_MAX))
 
 
 class Entry(NamedTuple):
@@ -49,7 +51,6 @@ class Crosswalk:
     path: Path
     encoding: Encoding
     columns: tuple[str, ...]
-    rejects: list[Reject] = field(default_factory=list)
     _file: BinaryIO | None = None
     _offsets: "array[int]" = field(default_factory=lambda: array("q"))
     _lines: "array[int]" = field(default_factory=lambda: array("L"))
@@ -59,13 +60,17 @@ class Crosswalk:
     _uac: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def open(cls, path: Path, seen: Look) -> "Crosswalk":
-        """Read the keys of all rows; unreadable rows are in `rejects`.
+    def open(cls, path: Path, seen: Look, reject: Callable[[Reject], None]) -> "Crosswalk":
+        """Read the keys of all rows; `reject` is told of each that cannot be read.
 
-        Raises `RejectedError` NB-1011 for unknown headings.
+        Raises `RejectedError` NB-1011 for unknown headings, `UnavailableError` NB-1040 when the
+        file cannot be read any more.
         """
         crosswalk = cls(path, seen.encoding, CROSSWALK.columns(seen.headings))
-        crosswalk._read_keys()
+        try:
+            crosswalk._read_keys(reject)
+        except OSError as error:
+            raise _gone(path, error) from None
         return crosswalk
 
     def close(self) -> None:
@@ -94,11 +99,18 @@ class Crosswalk:
         return self._lines[row]
 
     def person(self, row: int) -> Person:
-        """Return one row of the file."""
-        if self._file is None:
-            self._file = self.path.open("rb")
-        self._file.seek(self._offsets[row])
-        fields = self._fields(self._file.readline())
+        """Return one row of the file.
+
+        Raises `UnavailableError` NB-1040 when the file cannot be read any more: no row is to blame.
+        """
+        try:
+            if self._file is None:
+                self._file = self.path.open("rb")
+            self._file.seek(self._offsets[row])
+            raw = self._file.readline()
+        except OSError as error:
+            raise _gone(self.path, error) from None
+        fields = self._fields(raw)
         values = (value.strip() for value in fields)
         return Person(self._lines[row], dict(zip(self.columns, values, strict=True)))
 
@@ -109,17 +121,24 @@ class Crosswalk:
         known = place < len(self._children) and self._children[place] == a_number
         return place + 1 if known else 0
 
-    def _read_keys(self) -> None:
+    def _read_keys(self, reject: Callable[[Reject], None]) -> None:
         places = [self.columns.index(name) for name in ("IDNCASE", "a_number", "uac")]
         with self.path.open("rb") as file:
             offset = len(file.readline())
             for line, raw in enumerate(file, start=2):
                 if raw.strip():
-                    self._read_key(raw, line, offset, places)
+                    self._read_key(raw, line, offset, places, reject)
                 offset += len(raw)
         self._children.extend(sorted(set(self._a_numbers) - {0}))
 
-    def _read_key(self, raw: bytes, line: int, offset: int, places: list[int]) -> None:
+    def _read_key(
+        self,
+        raw: bytes,
+        line: int,
+        offset: int,
+        places: list[int],
+        reject: Callable[[Reject], None],
+    ) -> None:
         case_key, a_number, uac = 0, 0, False
         try:
             fields = self._fields(raw)
@@ -128,7 +147,7 @@ class Crosswalk:
             uac = _in_scope(scope)
             a_number = int(normalise_a_number(number)[1:])
         except (RowFault, RejectedError) as fault:
-            self.rejects.append(Reject(CROSSWALK.file, line, fault.code, "IDNCASE"))
+            reject(Reject(CROSSWALK.file, line, fault.code, "IDNCASE"))
         if not case_key:
             return
         # A row with a fault stays: the case is not without one, and nothing is made of it.
@@ -157,9 +176,18 @@ class Crosswalk:
 
 
 def _key(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < (key := int(text)) <= KEY_MAX:
-        return key
+    # Its length first: what has thousands of digits is refused by `int` itself.
+    digits = text.lstrip("0")
+    if digits.isascii() and digits.isdigit() and len(digits) <= _KEY_DIGITS:
+        key = int(digits)
+        if key <= KEY_MAX:
+            return key
     raise RowFault("NB-1014", "IDNCASE")
+
+
+def _gone(path: Path, error: OSError) -> UnavailableError:
+    rule = error.strerror or "it broke off"
+    return UnavailableError("NB-1040", file=path.name, rule=rule)
 
 
 def _in_scope(text: str) -> bool:

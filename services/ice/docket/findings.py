@@ -68,13 +68,16 @@ class TakenBack:
     A release that no longer mentions the hearing takes nothing back. Neither does one in which any
     row still has it as missed, with one exception: a hearing that was sent, and whose proceeding
     has moved to another court since, is taken back with VENUE_CHANGED. So a person who sends a
-    notice in spite of VENUE_CHANGED must not be asked again for that reason.
+    notice in spite of VENUE_CHANGED must not be asked again for that reason. `file` and `line` name
+    the row that says so.
     """
 
     a_number: str
     base_city: str
     hearing_on: date
     code: ReasonCode
+    file: str
+    line: int
 
 
 class Known(Protocol):
@@ -89,6 +92,6 @@ class Known(Protocol):
     @property
     def outcome(self) -> str: ...
     @property
-    def state(self) -> str: ...
+    def revision(self) -> int: ...
     @property
     def eoir_proceeding_key(self) -> int | None: ...

@@ -41,6 +41,10 @@ _NATIONALITIES = ("GT", "HO", "ES", "MX", "EC", "NU", "HA", "CH", "??")
 _LANGUAGES = ("SP", "SP", "SP", "ENG", "MAM", "QUI", "KEK", "IXL", "???")
 _TIMES = ("830", "0830", "900", "0900", "1000", "1030", "1300", "1330", "1500")
 _TRAILING_YEARS = 6
+# Numbers that were never given out: the series starts at 900 million and has 100 million. Each
+# block of them is one seed's, and one seed's alone as long as its docket has no more children.
+_FIRST_NUMBER, _NUMBERS = 900_000_000, 100_000_000
+_BLOCKS = 100
 
 
 def stamp(day: date) -> str:
@@ -52,7 +56,8 @@ def stamp(day: date) -> str:
 class Invented:
     """A source of invented values; the same seed and last day give the same values in order.
 
-    Hearings lie in the six years up to `until`; `children` counts those invented so far.
+    Hearings lie in the six years up to `until`; `children` counts those invented so far. Two seeds
+    that differ modulo 100 have no A-number in common, up to a million children each.
     """
 
     seed: int
@@ -75,6 +80,11 @@ class Invented:
             tail_of(CASES, {**self.case(self.place()), "CASEPRIORITY_CODE": "NA"}, keys=1)
             for _ in range(_POOL)
         ]
+
+    @property
+    def block(self) -> int:
+        """Which of 100 ranges of A-numbers and court keys is this seed's."""
+        return self.seed % _BLOCKS
 
     def number(self, below: int) -> int:
         """Return a number from 0 up to but not including `below`."""
@@ -175,8 +185,7 @@ class Invented:
         _, city, state, zip_code, office = place
         month, year = born.split("/")
         return {
-            # Numbers that were never given out: the series starts at 900 million.
-            "a_number": f"A{900_000_000 + self.children}",
+            "a_number": f"A{self._a_number()}",
             "given_name": self.pick(GIVEN_NAMES),
             "family_name": self.pick(FAMILY_NAMES),
             "birth_date": f"{year}-{int(month):02}-{1 + self.number(28):02}",
@@ -191,6 +200,10 @@ class Invented:
             "nta_served": self.pick(("Y", "Y", "N", "")),
             "release_date": (self.until - timedelta(days=365 * _TRAILING_YEARS + 200)).isoformat(),
         }
+
+    def _a_number(self) -> int:
+        before = self.block * (_NUMBERS // _BLOCKS)
+        return _FIRST_NUMBER + (before + self.children) % _NUMBERS
 
     def _any_proceeding(self, *, adult: bool) -> str:
         day, place = self.day(), self.place()

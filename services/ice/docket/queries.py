@@ -57,6 +57,8 @@ class Sighting(NamedTuple):
     medium: str | None
     # The schedule row and the proceeding name different cases.
     mismatch: bool
+    # The schedule row has something for its own key that is none.
+    unkeyed: bool
     custody: str | None
     # The row that supplies time and place; None where an order has none.
     schedule_line: int | None
@@ -176,6 +178,7 @@ def _loading(table: Table) -> Loading:
                 "schedule",
                 "IDNCASE",
                 "key_of(IDNSCHEDULE) AS schedule_key, key_of(IDNPROCEEDING) AS proceeding_key,"
+                " said(IDNSCHEDULE) IS NOT NULL AND key_of(IDNSCHEDULE) IS NULL AS unkeyed,"
                 " said(REC_TYPE) AS rec_type, said(HEARING_LOC_CODE) AS hearing_loc,"
                 " said(BASE_CITY_CODE) AS base_city, said(CAL_TYPE) AS cal_type,"
                 " said(SCHEDULE_TYPE) AS schedule_type, said(ADJ_DATE) AS adj_date,"
@@ -297,6 +300,7 @@ SELECT true AS is_order, p.line, p.case_key, p.proceeding_key, s.schedule_key, x
        p.absentia, p.other_comp, p.dec_code, coalesce(p.case_type, c.case_type) AS case_type,
        p.moved, s.rec_type, s.adj_rsn, s.medium,
        coalesce(s.case_key <> p.case_key, false) AS mismatch,
+       coalesce(s.unkeyed, false) AS unkeyed,
        coalesce(p.custody, c.custody) AS custody, s.line AS schedule_line
 FROM close_proceeding AS p
 JOIN child AS x ON x.case_key = p.case_key
@@ -317,7 +321,7 @@ SELECT false AS is_order, s.line, s.case_key, s.proceeding_key, s.schedule_key, 
        coalesce(s.base_city, p.base_city) AS base_city, s.hearing_loc, s.cal_type, s.schedule_type,
        p.absentia, p.other_comp, p.dec_code, coalesce(p.case_type, c.case_type) AS case_type,
        coalesce(p.moved, false) AS moved, s.rec_type, s.adj_rsn, s.medium,
-       coalesce(o.case_key <> s.case_key, false) AS mismatch,
+       coalesce(o.case_key <> s.case_key, false) AS mismatch, s.unkeyed,
        coalesce(p.custody, c.custody) AS custody, s.line AS schedule_line
 FROM close_schedule AS s
 JOIN child AS x ON x.case_key = s.case_key
@@ -426,11 +430,13 @@ JOIN adjourned AS q ON q.child = k.child AND q.hearing_on = k.day AND q.base_cit
 ORDER BY ALL
 """
 
-# Known hearings of children whom DHS does not count as unaccompanied any more.
+# Known hearings of children whom DHS does not count as unaccompanied any more, and the newest
+# crosswalk row that says so.
 _OUT_OF_SCOPE = """
-SELECT number FROM known
-WHERE child NOT IN (SELECT child FROM crosswalk_row WHERE uac)
-ORDER BY number
+SELECT k.number, max(x.row) FROM known AS k JOIN crosswalk_row AS x ON x.child = k.child
+GROUP BY k.number
+HAVING NOT bool_or(x.uac)
+ORDER BY k.number
 """
 
 
@@ -449,7 +455,7 @@ def told_of_known(tables: Tables) -> Iterator[tuple[int, Sighting]]:
         yield number, Sighting(*row)
 
 
-def out_of_scope(tables: Tables) -> Iterator[int]:
-    """Yield the numbers of known hearings of children who are not in scope any more."""
-    for (number,) in tables.rows(_OUT_OF_SCOPE):
-        yield number
+def out_of_scope(tables: Tables) -> Iterator[tuple[int, int]]:
+    """Yield numbers of known hearings whose child is not in scope any more, and its row."""
+    for row in tables.rows(_OUT_OF_SCOPE):
+        yield row[0], row[1]

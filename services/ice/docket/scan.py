@@ -2,14 +2,16 @@
 
 `Docket.open` reads every table once; `findings` then yields each missed hearing of a child in scope
 once, a child's hearings together, in the same order for the same files. What cannot be read or
-matched is in `rejects` when the findings are at their end, and never stops the rest. A row that no
-missed hearing in scope rests on is only looked at for its shape: an adult's bad date is no reject.
+matched is in `rejects` when the findings are at their end, and never stops the rest; neither does a
+row over which this program stumbles, which nobody foresaw. A row that no missed hearing in scope
+rests on is only looked at for its shape: an adult's bad date is no reject.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -19,13 +21,14 @@ from schemas.codes import Treatment
 from schemas.errors import RejectedError
 from schemas.notice import HearingOutcome, ReasonCode
 from services.ice.docket import queries
-from services.ice.docket.composing import Composed, Composer
+from services.ice.docket.collecting import Rejects
+from services.ice.docket.composing import Composed, Composer, line_of
 from services.ice.docket.crosswalk import Crosswalk
 from services.ice.docket.files import Look, look
 from services.ice.docket.findings import ConfirmCode, Finding, Known, TakenBack
 from services.ice.docket.layout import CROSSWALK, TABLES, Table
 from services.ice.docket.queries import Sighting
-from services.ice.docket.rejects import Reject, RowFault
+from services.ice.docket.rejects import Reject, RowFault, kept_at, unforeseen
 from services.ice.docket.rules import Decision, decide, takes_back
 from services.ice.docket.tables import Tables
 
@@ -54,7 +57,8 @@ class Docket:
     # Rows of each table, by its name; headings and empty lines left out.
     rows: dict[str, int]
     as_of: date
-    rejects: set[Reject] = field(default_factory=set)
+    # What was left out so far; to be read before the docket is closed.
+    rejects: Rejects
     _tables: Tables
     _crosswalk: Crosswalk
     _looks: dict[str, Look]
@@ -69,6 +73,7 @@ class Docket:
         as_of: date | None = None,
         memory_limit: str | None = None,
         threads: int = THREADS,
+        rejects: Path | None = None,
         progress: Progress | None = None,
     ) -> Self:
         """Read the tables in `folder`.
@@ -76,7 +81,8 @@ class Docket:
         `release` names them in notices (default: the folder's name); a hearing after `as_of`
         (default: today) cannot have been missed yet. `spill` is a folder of this reading alone;
         the table engine keeps to `memory_limit` (default: by the size of the files) and spills
-        the rest there, encrypted.
+        the rest there, encrypted. Reading that ends early writes what it rejected by then to the
+        file `rejects`.
         Raises `RejectedError` NB-1010, NB-1011 or NB-1040 for a file that is missing, has unknown
         headings or cannot be read, and `UnavailableError` NB-1041 when memory or disk run out;
         nothing is left behind then.
@@ -85,22 +91,24 @@ class Docket:
         looks = _look_at(paths, progress)
         for table, seen in looks.items():
             table.columns(seen.headings)
-        crosswalk = Crosswalk.open(paths[CROSSWALK], looks[CROSSWALK])
         tables = Tables(spill, memory_limit=memory_limit or _memory_limit(paths), threads=threads)
-        docket = cls(
-            release=release or folder.resolve().name,
-            digest=_digest(looks),
-            rows={table.name: seen.rows for table, seen in looks.items()},
-            as_of=as_of or datetime.now(UTC).date(),
-            rejects=set(crosswalk.rejects),
-            _tables=tables,
-            _crosswalk=crosswalk,
-            _looks={table.name: seen for table, seen in looks.items()},
-        )
         try:
-            docket._load(paths, progress)
+            found = Rejects(tables)
+            with kept_at(rejects, found):
+                crosswalk = Crosswalk.open(paths[CROSSWALK], looks[CROSSWALK], found.add)
+                docket = cls(
+                    release=release or folder.resolve().name,
+                    digest=_digest(looks),
+                    rows={table.name: seen.rows for table, seen in looks.items()},
+                    as_of=as_of or datetime.now(UTC).date(),
+                    rejects=found,
+                    _tables=tables,
+                    _crosswalk=crosswalk,
+                    _looks={table.name: seen for table, seen in looks.items()},
+                )
+                docket._load(paths, progress)
         except BaseException:
-            docket.close()
+            tables.close()
             raise
         return docket
 
@@ -151,13 +159,20 @@ class Docket:
                 if child
             ),
         )
-        for number in queries.out_of_scope(self._tables):
-            yield _taken_back(standing[number], ReasonCode.OTHER)
+        for number, row in queries.out_of_scope(self._tables):
+            line = self._crosswalk.line(row)
+            yield _taken_back(standing[number], ReasonCode.OTHER, CROSSWALK.file, line)
         for number, group in groupby(queries.told_of_known(self._tables), key=lambda row: row[0]):
-            hearing = standing[number]
-            code = _reason([sighting for _, sighting in group], hearing)
-            if code is not None:
-                yield _taken_back(hearing, code)
+            sightings = [sighting for _, sighting in group]
+            try:
+                told = _reason(sightings, standing[number])
+            except Exception as error:  # noqa: BLE001 - one hearing's, see `unforeseen`
+                self.rejects.add(self._reject(sightings[0], unforeseen(error)))
+                continue
+            if told is not None:
+                code, speaks = told
+                line = line_of(speaks, self._looks)
+                yield _taken_back(standing[number], code, speaks.file, line)
 
     def _of_day(self, composer: Composer, sightings: Sequence[Sighting]) -> Iterator[Finding]:
         """Yield the findings of one child on one day, one for each court."""
@@ -170,6 +185,9 @@ class Docket:
                 made = composer.compose(sighting, decision)
             except RowFault as fault:
                 self.rejects.add(composer.reject(sighting, fault))
+                continue
+            except Exception as error:  # noqa: BLE001 - one row's, see `unforeseen`
+                self.rejects.add(composer.reject(sighting, unforeseen(error)))
                 continue
             composed.setdefault(made.finding.base_city, []).append(made)
         for _, telling in sorted(composed.items()):
@@ -197,11 +215,16 @@ class Docket:
             queries.load(self._tables, table, paths[table], seen, tick)
             done += self.rows[table.name]
             tick(0.0, table, done)
-            column = queries.key_of(table)
-            name = queries.name_of(table)
-            self.rejects.update(self._tables.faults(name, table.file, seen, column=column))
+            self.rejects.table(table.file, partial(self._broken, table))
         queries.link(self._tables)
         self.rejects.update(queries.unmatched(self._tables, self._crosswalk, self._looks))
+
+    def _reject(self, row: Sighting, fault: RowFault) -> Reject:
+        return Reject(row.file, line_of(row, self._looks), fault.code, fault.column)
+
+    def _broken(self, table: Table) -> Iterator[Reject]:
+        name, column = queries.name_of(table), queries.key_of(table)
+        return self._tables.faults(name, table.file, self._looks[table.name], column=column)
 
 
 def _paths(folder: Path) -> dict[Table, Path]:
@@ -247,25 +270,32 @@ def _weight(made: Composed) -> tuple[bool, int]:
     return made.decision.treatment is Treatment.SEND, said
 
 
-def _taken_back(hearing: Known, code: ReasonCode) -> TakenBack:
+def _taken_back(hearing: Known, code: ReasonCode, file: str, line: int) -> TakenBack:
     return TakenBack(
         a_number=hearing.a_number,
         base_city=hearing.base_city,
         hearing_on=hearing.hearing_on,
         code=code,
+        file=file,
+        line=line,
     )
 
 
-def _reason(sightings: Sequence[Sighting], hearing: Known) -> ReasonCode | None:
-    """Return why a known hearing is taken back, or None where it stands or nothing is said."""
+def _reason(sightings: Sequence[Sighting], hearing: Known) -> tuple[ReasonCode, Sighting] | None:
+    """Return why a known hearing is taken back and which row says so, or None.
+
+    None where it stands or nothing is said.
+    """
     ordered = hearing.outcome != HearingOutcome.MISSED_NO_ORDER
-    missed: list[Decision] = []
-    reasons: list[ReasonCode] = []
+    missed: list[tuple[Decision, Sighting]] = []
+    reasons: list[tuple[ReasonCode, Sighting]] = []
     for sighting in sightings:
         try:
             decision = decide(sighting.codes)
         except RowFault:
             # What cannot be read takes nothing back.
+            return None
+        if sighting.unkeyed:
             return None
         if decision.treatment is Treatment.NONE:
             if sighting.is_order and hearing.eoir_proceeding_key not in (
@@ -275,15 +305,15 @@ def _reason(sightings: Sequence[Sighting], hearing: Known) -> ReasonCode | None:
                 # Another proceeding that ended that day says nothing of the one that was known.
                 continue
             reason = takes_back(sighting.codes, hearing.outcome)
-            reasons += [] if reason is None else [reason]
+            reasons += [] if reason is None else [(reason, sighting)]
         elif sighting.hearing_on is None:
             return None
         elif sighting.hearing_on == hearing.hearing_on:
-            missed.append(decision)
+            missed.append((decision, sighting))
         elif ordered:
-            reasons.append(ReasonCode.WRONG_HEARING)
+            reasons.append((ReasonCode.WRONG_HEARING, sighting))
     if missed:
-        moved = all(decision.confirm is ConfirmCode.VENUE_CHANGED for decision in missed)
-        sent = hearing.state == "recorded"
-        return ReasonCode.VENUE_CHANGED if moved and ordered and sent else None
+        moved = all(decision.confirm is ConfirmCode.VENUE_CHANGED for decision, _ in missed)
+        sent = hearing.revision > 0
+        return (ReasonCode.VENUE_CHANGED, missed[0][1]) if moved and ordered and sent else None
     return next(iter(reasons), None)

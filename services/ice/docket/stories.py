@@ -125,6 +125,8 @@ SENT = (
     _sent("order, court's month", _ORDERED, ORDER, crosswalk={"birth_date": ""}),
     _sent("order, no address", _ORDERED, ORDER, crosswalk={"address_line1": "N/A"}),
     _sent("order, quoted address", _ORDERED, ORDER, crosswalk={"address_line1": '"1 Via A, B"'}),
+    _sent("order, unknown nationality", _ORDERED, ORDER, case={"NAT": "Q7"}),
+    _sent("order, unknown language", _ORDERED, ORDER, case={"LANG": "Q7Z"}),
     _sent("order, no office", _ORDERED, ORDER, crosswalk={"aor_code": ""}),
 )
 ASKED = (
@@ -259,7 +261,6 @@ REJECTED = (
     _rejected("unknown completion", "NB-1037", proceeding={"OTHER_COMP": "7"}),
     _rejected("unknown flag", "NB-1037", proceeding={**ORDER, "ABSENTIA": "Q"}),
     _rejected("unknown case type", "NB-1037", proceeding={**ORDER, "CASE_TYPE": "QQQ"}),
-    _rejected("unknown nationality", "NB-1037", proceeding=ORDER, case={"NAT": "Q7"}),
     _rejected(
         "no case type", "NB-1022", proceeding={**ORDER, "CASE_TYPE": ""}, case={"CASE_TYPE": ""}
     ),

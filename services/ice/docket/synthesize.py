@@ -5,7 +5,9 @@ and those that wait for a person, together. Rejects and traps come beside them, 
 once and once more for every 2,000 rows. `answers.csv` has a line for each schedule row, and one by
 the case for a reject that lies elsewhere. Everybody in it is invented.
 
-The same seed and the same last day give the same bytes. Memory does not grow with the rows.
+The same seed and the same last day give the same bytes. Seeds that differ modulo 100 give different
+children under different keys of the court, so that both dockets can be imported into one home.
+Memory does not grow with the rows.
 """
 
 import csv
@@ -42,6 +44,8 @@ _PROGRESS_ROWS = 10_000
 # One of these many schedule rows a proceeding, 2.4 on average.
 _HEARINGS = (1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 6)
 _FIRST_CASE, _FIRST_PROCEEDING, _FIRST_SCHEDULE = 5_000_000, 7_000_000, 40_000_000
+# Each seed's keys of each kind lie in a range of so many.
+_KEYS_A_BLOCK = 1_000_000_000
 
 # The same column under another name, in one file of each release that drifts.
 _DRIFT = {"Sex": "GENDER", "TRANS_IN_DATE": "TRANSFER_DATE", "ADJ_MEDIUM": "ADJ_MED"}
@@ -96,12 +100,18 @@ class _Release:
     rows: dict[str, int] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
     _open: dict[str, TextIO] = field(default_factory=dict)
-    _case: int = _FIRST_CASE
-    _proceeding: int = _FIRST_PROCEEDING
-    _schedule: int = _FIRST_SCHEDULE
+    _case: int = field(init=False)
+    _proceeding: int = field(init=False)
+    _schedule: int = field(init=False)
     _lead: int = 0
     # Whether the ordinary case at hand is a child's, who appeared whenever it had to.
     _appears: bool = False
+
+    def __post_init__(self) -> None:
+        before = self.invented.block * _KEYS_A_BLOCK
+        self._case = before + _FIRST_CASE
+        self._proceeding = before + _FIRST_PROCEEDING
+        self._schedule = before + _FIRST_SCHEDULE
 
     def write(
         self, rows: int, sent: int, asked: int, progress: Callable[[int], None] | None
@@ -131,7 +141,7 @@ class _Release:
             encoding = "latin-1" if table in _LATIN_1 else "utf-8"
             headings = [_DRIFT.get(heading, heading) for heading in table.headings]
             self._begin(table.name, table.file, encoding, "\t".join(headings))
-        self._begin(CROSSWALK.name, CROSSWALK.file, "utf-8-sig", ",".join(CROSSWALK.headings))
+        self._begin(CROSSWALK.name, CROSSWALK.file, "utf-8", ",".join(CROSSWALK.headings))
         self._begin(ANSWERS, ANSWERS, "utf-8", ",".join(ANSWER_HEADINGS))
         # Some systems leave empty lines behind; they are no rows.
         self._open[SCHEDULE.name].write("\n")

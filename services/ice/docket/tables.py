@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from schemas.errors import RejectedError, UnavailableError
-from services.ice.docket.crosswalk import Entry
+from services.ice.docket.crosswalk import KEY_MAX, Entry
 from services.ice.docket.files import LINE_BYTES_MAX, Encoding, Look, Transcoded
 from services.ice.docket.layout import SPARES, Table
 from services.ice.docket.rejects import Reject
@@ -36,15 +36,24 @@ SET enable_progress_bar_print = false;
 # Values are kept as text: NUL bytes and blanks around them gone, NULL for what only looks like a
 # value. `NA` is a value (not applicable, naturalization, NACARA) and stays. A cast on a bare column
 # would be pushed down into the reader, where it fails the whole file; `replace` prevents that.
+# Casting takes much for a number that is no key (`12.5`, `1e3`, `0x10`, `1_000`), and for a date
+# what no calendar of ours has (`infinity`, year 0): so what is cast must look like one as well.
 _MACROS = r"""
 CREATE MACRO plain(x) AS trim(replace(x, chr(0), ''), ' ' || chr(13));
 CREATE MACRO filled(t) AS CASE
     WHEN trim(t, '?') = '' OR trim(t, '0') = '' OR lower(t) IN ('n/a', 'b6', 'a.2.a') THEN NULL
     ELSE t END;
 CREATE MACRO said(x) AS filled(plain(x));
-CREATE MACRO key_of(x) AS TRY_CAST(replace(x, chr(0), '') AS BIGINT);
-CREATE MACRO day_of(x) AS CAST(try_strptime(x,
-    ['%Y-%m-%d %H:%M:%S.%g', '%Y-%m-%d %H:%M:%S', '%Y-%m-%d']) AS DATE);
+CREATE MACRO number_of(x) AS TRY_CAST(replace(x, chr(0), '') AS BIGINT);
+CREATE MACRO key_of(x) AS CASE
+    WHEN number_of(x) BETWEEN 1 AND {key_max} AND (CAST(number_of(x) AS VARCHAR) = x
+        OR regexp_full_match(x, '[ \r\x00]*[0-9\x00]+[ \r\x00]*'))
+    THEN number_of(x) END;
+CREATE MACRO day_of(x) AS CASE
+    WHEN regexp_full_match(x, '[0-9]{{4}}-[0-9]{{1,2}}-[0-9]{{1,2}}( [0-9:.]+)?')
+        AND NOT starts_with(x, '0000')
+    THEN CAST(try_strptime(x,
+        ['%Y-%m-%d %H:%M:%S.%g', '%Y-%m-%d %H:%M:%S', '%Y-%m-%d']) AS DATE) END;
 """
 
 # What the options do was measured one by one: see the tests of bad input.
@@ -60,7 +69,7 @@ _NUMBERED = """
 SELECT line, case_key, {columns},
        CASE WHEN {spare} IS NOT NULL THEN 'NB-1012'
             WHEN {last} IS NULL THEN 'NB-1013'
-            WHEN case_key IS NULL OR case_key < 1 THEN 'NB-1014' END AS fault
+            WHEN case_key IS NULL THEN 'NB-1014' END AS fault
 FROM (SELECT row_number() OVER () AS line, key_of({key}) AS case_key, {columns}, {spare}{last_too}
       FROM {read})
 """
@@ -107,7 +116,7 @@ class Tables:
                 "temp_file_encryption": True,
             },
         )
-        self._connection.execute(_SESSION + _MACROS)
+        self._connection.execute(_SESSION + _MACROS.format(key_max=KEY_MAX))
 
     def close(self) -> None:
         """Drop everything, spill files included."""
@@ -171,12 +180,15 @@ class Tables:
             raise self._named(failures[0], file) from None
 
     def insert(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Append rows to a table; `columns` are the SQL types of their values."""
+        """Append rows to a table; `columns` are the SQL types of their values. Raises as `load`."""
         values = ", ".join(f"unnest(?::{kind}[])" for kind in columns)
         pending = iter(rows)
         while batch := list(islice(pending, _INSERT_ROWS)):
             lists = [list(column) for column in zip(*batch, strict=True)]
-            self._connection.execute(f"INSERT INTO {name} SELECT {values}", lists)
+            try:
+                self._connection.execute(f"INSERT INTO {name} SELECT {values}", lists)
+            except duckdb.Error as error:
+                raise self._named(error, "") from None
 
     def add_entries(self, entries: Iterable[Entry]) -> None:
         """Make table `crosswalk_row` of what may be known of the crosswalk."""

@@ -95,9 +95,7 @@ async def _send(
     if row.revision:
         return await _already(tx, row, said, actor=actor, now=now)
     # It waits for a person, or one dismissed it: the keys that the docket knew go along.
-    keys = {
-        name: value for name in revisions.KEY_FIELDS if (value := getattr(row, name)) is not None
-    }
+    keys = revisions.known_keys(row)
     revision = revisions.first({**content, **keys}, notice_id=row.notice_id, lane=lane)
     await store.send_waiting(tx, [sending_of(revision, row.release, kept_code=row.confirm_code)])
     return await _sent(tx, revision, actor=actor, now=now, reason="BY_HAND")
@@ -169,5 +167,5 @@ def _opened(said: Written, revision: Revision, now: datetime) -> NewObligation:
         eoir_case_key=notice.eoir_case_key,
         eoir_proceeding_key=notice.eoir_proceeding_key,
         eoir_schedule_key=notice.eoir_schedule_key,
-        content=None,
+        content_id=None,
     )

@@ -1,7 +1,9 @@
 """Decide what waits for a person: send it or not, withdraw what was sent or let it stand."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -13,8 +15,9 @@ from schemas.notice import NoticeKind, ReasonCode
 from services.ice import revisions
 from services.ice.importing import lane_by_age
 from services.ice.notices.views import NoticeItem, content_now, item_now
-from services.ice.revisions import accept_revisions, record_of, sending_of
+from services.ice.revisions import Revision, accept_revisions, record_of, sending_of
 from services.ice.store import obligations as store
+from services.ice.store import refusals
 from services.ice.store.obligations import Obligation
 from services.ledger.records import Record
 from services.ledger.store import Store, Transaction, append
@@ -22,12 +25,15 @@ from services.ledger.store import Store, Transaction, append
 log = structlog.get_logger()
 
 # Why a person's decision cannot be taken; it is recorded as refused. Other errors undo everything.
-_REFUSALS = (RejectedError, NotFoundError, ConflictError)
+REFUSALS = (RejectedError, NotFoundError, ConflictError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a person decided: `sent`, `dismissed`, `withdrawn` or `kept`; `already` if before."""
+    """What a person decided: `sent`, `dismissed`, `withdrawn` or `kept`; `already` if before.
+
+    `kept` is what was told to HHS as it stands: the notice, or its withdrawal.
+    """
 
     item: NoticeItem
     decision: str
@@ -43,25 +49,19 @@ async def confirm(
     reason: str | None = None,
     now: datetime | None = None,
 ) -> Decision:
-    """Say yes to what a person is asked: send the notice, or withdraw what was sent.
+    """Say yes to what a person is asked: send the notice, withdraw it, or send it again.
 
-    `reason` is why it is withdrawn, if not what the docket said. Raises `NotFoundError` NB-1076;
-    `ConflictError` NB-1077 when it was decided otherwise, NB-1079 when its content was erased;
-    `RejectedError` NB-1078 for a reason that is none for a withdrawal.
+    `reason` is why it is withdrawn, if not what the docket said, or why the withdrawal is taken
+    back, if not OTHER. Raises `NotFoundError` NB-1076; `ConflictError` NB-1077 when it was decided
+    otherwise, NB-1079 when its content was erased; `RejectedError` NB-1078 for a reason that is
+    none for a withdrawal, NB-1052 for one that is none for a correction.
     """
-    now = now or datetime.now(UTC)
-    refused: RejectedError | NotFoundError | ConflictError | None = None
-    async with database.transaction() as tx:
-        row = (await store.lock(tx, [notice_id])).get(notice_id)
-        try:
-            decision = await _confirm(tx, row, notice_id, actor=actor, reason=reason, now=now)
-        except _REFUSALS as error:
-            refused = error
-            await append(tx, [_refusal("notice.confirmed", row, notice_id, actor, now, error)])
-    if refused is not None:
-        raise refused
-    log.info("notice confirmed", notice_id=str(notice_id), decision=decision.decision)
-    return decision
+    at = now or datetime.now(UTC)
+
+    async def deciding(tx: Transaction, row: Obligation | None) -> Decision:
+        return await _confirm(tx, row, notice_id, actor=actor, reason=reason, now=at)
+
+    return await _decide(database, notice_id, "notice.confirmed", deciding, actor=actor, now=at)
 
 
 async def dismiss(
@@ -75,21 +75,94 @@ async def dismiss(
     """Say no to what a person is asked: do not send it, or let what was sent stand.
 
     Raises `NotFoundError` NB-1076; `ConflictError` NB-1077 when it was decided otherwise;
-    `RejectedError` NB-1003 for a reason that is not in the list.
+    `RejectedError` NB-1056 for a reason that is not in the list.
     """
-    now = now or datetime.now(UTC)
+    at = now or datetime.now(UTC)
+
+    async def deciding(tx: Transaction, row: Obligation | None) -> Decision:
+        return await _dismiss(tx, row, notice_id, actor=actor, reason=reason, now=at)
+
+    return await _decide(database, notice_id, "notice.dismissed", deciding, actor=actor, now=at)
+
+
+async def withdraw(
+    database: Store,
+    notice_id: UUID,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime | None = None,
+) -> Decision:
+    """Take back a notice that was sent, whatever came of it so far.
+
+    Raises `NotFoundError` NB-1076; `ConflictError` NB-1050 when it never was sent, NB-1079 when its
+    content was erased; `RejectedError` NB-1078 for a reason that is none for a withdrawal.
+    """
+    at = now or datetime.now(UTC)
+
+    async def deciding(tx: Transaction, row: Obligation | None) -> Decision:
+        return await _withdraw(tx, row, notice_id, actor=actor, reason=reason, now=at)
+
+    return await _decide(database, notice_id, "notice.withdrawn", deciding, actor=actor, now=at)
+
+
+async def _decide(
+    database: Store,
+    notice_id: UUID,
+    action: str,
+    deciding: Callable[[Transaction, Obligation | None], Awaitable[Decision]],
+    *,
+    actor: str,
+    now: datetime,
+) -> Decision:
+    """Let a decision be made on a notice that is held meanwhile; a refusal is on record, too."""
     refused: RejectedError | NotFoundError | ConflictError | None = None
     async with database.transaction() as tx:
         row = (await store.lock(tx, [notice_id])).get(notice_id)
         try:
-            decision = await _dismiss(tx, row, notice_id, reason=reason, actor=actor, now=now)
-        except _REFUSALS as error:
+            decision = await deciding(tx, row)
+        except REFUSALS as error:
             refused = error
-            await append(tx, [_refusal("notice.dismissed", row, notice_id, actor, now, error)])
+            await append(tx, [refusal_of(action, row, notice_id, actor, now, error)])
     if refused is not None:
         raise refused
-    log.info("notice dismissed", notice_id=str(notice_id), decision=decision.decision)
+    log.info("notice decided", notice_id=str(notice_id), action=action, already=decision.already)
     return decision
+
+
+async def _withdraw(
+    tx: Transaction,
+    row: Obligation | None,
+    notice_id: UUID,
+    *,
+    actor: str,
+    reason: str,
+    now: datetime,
+) -> Decision:
+    if row is None:
+        raise NotFoundError("NB-1076", notice_id=notice_id)
+    code = reason_for(NoticeKind.WITHDRAWAL, reason)
+    if row.state == "withdrawn":
+        return await _decided(tx, row, "withdrawn", already=True)
+    if not row.revision or row.withdrawn:
+        raise ConflictError("NB-1050", notice_id=notice_id, state=row.state)
+    content = await content_now(tx, row)
+    if content is None:
+        raise ConflictError("NB-1079", notice_id=notice_id)
+    revision = await _withdrawal(tx, row, content, code)
+    [commitment] = await accept_revisions(tx, [revision], now)
+    record = record_of(
+        "notice.withdrawn",
+        now=now,
+        actor=actor,
+        office=row.office,
+        notice_id=notice_id,
+        revision=revision,
+        commitment=commitment,
+        reason=code,
+    )
+    await append(tx, [record])
+    return await _decided(tx, row, "withdrawn", message_id=revision.message_id)
 
 
 async def _confirm(
@@ -112,7 +185,12 @@ async def _confirm(
     content = await content_now(tx, row)
     if content is None:
         raise ConflictError("NB-1079", notice_id=notice_id)
-    if row.confirm == "send":
+    code: str | None
+    if row.withdrawn:
+        code = reason_for(NoticeKind.CORRECTION, reason or ReasonCode.OTHER)
+        revision = await _sent_again(tx, row, content, code)
+        decision, action = "sent", "notice.confirmed"
+    elif row.confirm == "send":
         lane = lane_by_age(row.hearing_on, now)
         revision = revisions.first(content, notice_id=notice_id, lane=lane)
         await store.send_waiting(
@@ -120,18 +198,8 @@ async def _confirm(
         )
         decision, action, code = "sent", "notice.confirmed", row.confirm_code
     else:
-        code = _withdrawal_reason(reason or row.confirm_code)
-        assert row.message_id is not None, "what is withdrawn was sent"
-        revision = revisions.later(
-            content,
-            notice_id=notice_id,
-            revision=row.revision + 1,
-            kind=NoticeKind.WITHDRAWAL,
-            reason=ReasonCode(code),
-            supersedes=row.message_id,
-            lane=Lane(row.lane),
-        )
-        await store.set_state(tx, notice_id, state="withdrawn", revision=row.revision + 1)
+        code = reason_for(NoticeKind.WITHDRAWAL, reason or row.confirm_code)
+        revision = await _withdrawal(tx, row, content, code)
         decision, action = "withdrawn", "notice.withdrawn"
     [commitment] = await accept_revisions(tx, [revision], now)
     record = record_of(
@@ -157,20 +225,21 @@ async def _dismiss(
     actor: str,
     now: datetime,
 ) -> Decision:
-    codes.reasons().of(reason, field="reason")
+    if reason not in codes.reasons():
+        raise RejectedError("NB-1056", known=", ".join(codes.reasons()))
     if row is None:
         raise NotFoundError("NB-1076", notice_id=notice_id)
     if row.state == "dismissed":
         return await _decided(tx, row, "dismissed", already=True)
     if row.confirm is None:
         raise ConflictError("NB-1077", notice_id=notice_id, state=row.state)
-    never_sent = row.confirm == "send"
-    decision = "dismissed" if never_sent else "kept"
+    decision = "kept" if row.revision else "dismissed"
+    stands = "withdrawn" if row.withdrawn else "recorded"
     # The code stays beside the obligation, so that the same cause does not ask again.
     await store.set_state(
         tx,
         notice_id,
-        state="dismissed" if never_sent else "recorded",
+        state=stands if row.revision else "dismissed",
         revision=row.revision,
         kept_code=row.confirm_code,
     )
@@ -186,13 +255,58 @@ async def _dismiss(
     return await _decided(tx, row, decision)
 
 
-def _withdrawal_reason(code: str | None) -> str:
-    """Return a reason that a notice can be withdrawn for. Raises `RejectedError` NB-1078."""
+async def _withdrawal(
+    tx: Transaction, row: Obligation, content: Mapping[str, Any], code: str
+) -> Revision:
+    """Return the revision that withdraws a notice which was sent; its obligation is withdrawn."""
+    assert row.message_id is not None, "what is withdrawn was sent"
+    revision = revisions.later(
+        content,
+        notice_id=row.notice_id,
+        revision=row.revision + 1,
+        kind=NoticeKind.WITHDRAWAL,
+        reason=ReasonCode(code),
+        supersedes=row.message_id,
+        lane=Lane(row.lane),
+        cause=await refusals.unanswered(tx, row.notice_id),
+    )
+    await store.set_state(tx, row.notice_id, state="withdrawn", revision=row.revision + 1)
+    return revision
+
+
+async def _sent_again(
+    tx: Transaction, row: Obligation, content: Mapping[str, Any], code: str
+) -> Revision:
+    """Return the correction that takes a withdrawal back: the notice stands as it was told.
+
+    With the court's keys that became known meanwhile; what else changed is a correction's matter.
+    """
+    assert row.message_id is not None, "what was withdrawn was sent"
+    revision = revisions.later(
+        {**content, **revisions.known_keys(row)},
+        notice_id=row.notice_id,
+        revision=row.revision + 1,
+        kind=NoticeKind.CORRECTION,
+        reason=ReasonCode(code),
+        supersedes=row.message_id,
+        lane=Lane(row.lane),
+        cause=await refusals.unanswered(tx, row.notice_id),
+    )
+    await store.set_state(tx, row.notice_id, state="recorded", revision=row.revision + 1)
+    return revision
+
+
+def reason_for(kind: NoticeKind, code: str | None) -> str:
+    """Return a reason that a revision of this kind can be made for.
+
+    Raises `RejectedError` NB-1078 for a withdrawal, NB-1052 for a correction.
+    """
     listed = codes.reasons()
     reason = None if code is None else listed.get(code)
-    if code is None or reason is None or NoticeKind.WITHDRAWAL not in reason.kinds:
-        known = [name for name in listed if NoticeKind.WITHDRAWAL in listed.codes[name].kinds]
-        raise RejectedError("NB-1078", known=", ".join(known))
+    if code is None or reason is None or kind not in reason.kinds:
+        known = [name for name in listed if kind in listed.codes[name].kinds]
+        number = "NB-1078" if kind is NoticeKind.WITHDRAWAL else "NB-1052"
+        raise RejectedError(number, known=", ".join(known))
     return code
 
 
@@ -208,7 +322,7 @@ async def _decided(
     return Decision(item=item, decision=decision, message_id=message_id, already=already)
 
 
-def _refusal(
+def refusal_of(
     action: str,
     row: Obligation | None,
     notice_id: UUID,

@@ -75,8 +75,8 @@ def read(written: Mapping[str, Any], *, now: datetime) -> Written:
 
     Raises `RejectedError`: NB-1070 for a field that is missing, NB-1071 for one that is none,
     NB-1001 (A-number), NB-1003 (a code that is not in its list), NB-1072 (hearing cannot be read),
-    NB-1073 (it is in the future), NB-1074 (a date that cannot be), NB-1075 (not text). The schema
-    has the last word, when the notice is made.
+    NB-1073 (it is in the future), NB-1074 (a date that cannot be), NB-1075 (not text), NB-1000 (no
+    message can carry it). The schema has the last word, when the notice is made.
     """
     said = _named(written)
     for name in REQUIRED:
@@ -114,10 +114,7 @@ def read(written: Mapping[str, Any], *, now: datetime) -> Written:
     turns_18_on = _birthday(birth, _ADULT_YEARS)
     if turns_18_on is not None:
         content.setdefault("turns_18_on", turns_18_on.isoformat())
-    try:
-        content["source_row_hash"] = b64(sha256(canonical(content)).digest())
-    except RejectedError:
-        raise RejectedError("NB-1075", field="(input)") from None
+    content["source_row_hash"] = b64(sha256(_sayable(content)).digest())
     return Written(
         a_number=a_number,
         base_city=court,
@@ -127,15 +124,35 @@ def read(written: Mapping[str, Any], *, now: datetime) -> Written:
     )
 
 
+def _sayable(content: Mapping[str, Any]) -> bytes:
+    """Return the bytes of what a message can carry; names the field of what it cannot."""
+    try:
+        return canonical(content)
+    except RejectedError:
+        for name, value in content.items():
+            try:
+                canonical({name: value})
+            except RejectedError as error:
+                rule = f"cannot be said in a message: {error.where['rule']}"
+                raise RejectedError("NB-1000", field=name, rule=rule) from None
+        raise
+
+
+def field_named(short: str) -> str:
+    """Return the field that a name which people type stands for. Raises `RejectedError` NB-1071."""
+    name = SHORT_NAMES.get(short, short)
+    if name not in FIELDS:
+        # A mistyped name is shown; anything longer may be a value that lost its name.
+        shown = short if short.isidentifier() and len(short) <= 40 else "(unreadable)"
+        raise RejectedError("NB-1071", field=shown)
+    return name
+
+
 def _named(written: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was given under the notice's own names; empty values were not given."""
     said: dict[str, Any] = {}
     for short, value in written.items():
-        name = SHORT_NAMES.get(short, short)
-        if name not in FIELDS:
-            # A mistyped name is shown; anything longer may be a value that lost its name.
-            shown = short if short.isidentifier() and len(short) <= 40 else "(unreadable)"
-            raise RejectedError("NB-1071", field=shown)
+        name = field_named(short)
         if value is None or value == "":
             continue
         said[name] = clean(value) if isinstance(value, str) and name != "a_number" else value
@@ -171,7 +188,8 @@ def _hearing(text: str, zone: str, *, now: datetime) -> datetime | date:
             local = at if at.tzinfo is None else at.astimezone(here).replace(tzinfo=None)
             moment = day_time = local.replace(second=0, microsecond=0)
             late = day_time.replace(tzinfo=here).astimezone(UTC) > now
-    except ValueError:
+    except (ValueError, OverflowError):
+        # The first and the last day of the calendar have no neighbours for another zone.
         raise RejectedError("NB-1072", field="hearing_local") from None
     if late:
         raise RejectedError("NB-1073", field="hearing_local")

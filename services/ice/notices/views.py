@@ -1,7 +1,7 @@
 """Look at notices: lists with the child masked, one in full, and the trace of its steps."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,13 +10,15 @@ from zoneinfo import ZoneInfo
 from schemas.errors import NotFoundError, RejectedError
 from schemas.notice import PERSONAL_FIELDS, mask_a_number
 from services.exchange.agency import Agency
+from services.exchange.beginnings import Beginning, beginning
 from services.exchange.trace import Trace, trace
 from services.ice import revisions
 from services.ice.revisions import record_of
 from services.ice.store import notices as store
-from services.ice.store import obligations
+from services.ice.store import obligations, refusals
 from services.ice.store.notices import NoticeView
 from services.ice.store.obligations import Obligation
+from services.ice.store.refusals import Refused
 from services.ledger.store import Store, Transaction, append
 
 STATES = (
@@ -106,6 +108,27 @@ async def listed(
     return [item_of(row) for row in rows]
 
 
+async def refused(
+    database: Store,
+    *,
+    state: str | None = None,
+    cause: str | None = None,
+    office: str | None = None,
+    lane: str | None = None,
+    begins: Beginning | None = None,
+    limit: int = 1_000,
+) -> list[Refused]:
+    """Return messages of ours that HHS refused, newest first: what only we can correct.
+
+    `begins` is how the id of a message begins, or of its notice.
+    """
+    async with database.transaction() as tx:
+        rows = await refusals.refused(
+            tx, state=state, cause=cause, office=office, lane=lane, begins=begins, limit=limit
+        )
+    return list(rows)
+
+
 async def shown(
     database: Store, notice_id: UUID, *, actor: str, reveal: bool = False
 ) -> NoticeDetail:
@@ -114,53 +137,77 @@ async def shown(
     Raises `NotFoundError` NB-1076.
     """
     async with database.transaction() as tx:
-        row = await store.one(tx, notice_id)
-        if row is None:
-            raise NotFoundError("NB-1076", notice_id=notice_id)
-        obligation = await obligations.read(tx, notice_id)
-        content = None if obligation is None else await content_now(tx, obligation)
+        detail = await detail_of(tx, notice_id)
         if reveal:
-            record = record_of(
-                "notice.revealed",
-                now=datetime.now(UTC),
-                actor=actor,
-                office=row.office,
-                notice_id=notice_id,
-            )
-            await append(tx, [record])
-        aliases = await store.aliases(tx, notice_id)
-    if content is not None and not reveal:
-        content = {name: value for name, value in content.items() if name not in PERSONAL_FIELDS}
+            await revealed(tx, detail, actor=actor)
+    return detail if reveal else masked(detail)
+
+
+async def detail_of(tx: Transaction, notice_id: UUID) -> NoticeDetail:
+    """Return all that is known of a notice, with its content in clear: reveal it or mask it.
+
+    Raises `NotFoundError` NB-1076.
+    """
+    row = await store.one(tx, notice_id)
+    if row is None:
+        raise NotFoundError("NB-1076", notice_id=notice_id)
+    obligation = await obligations.read(tx, notice_id)
     return NoticeDetail(
         item=item_of(row),
-        content=content,
-        aliases=[(alias.kind, alias.key) for alias in aliases],
+        content=None if obligation is None else await content_now(tx, obligation),
+        aliases=[(alias.kind, alias.key) for alias in await store.aliases(tx, notice_id)],
         reason_code=row.reason_code,
         release=row.release,
         overdue_at=row.overdue_at,
     )
 
 
-async def traced(agency: Agency, notice_id: UUID) -> Trace:
-    """Return every step of a notice on this side, each verified.
+async def revealed(tx: Transaction, detail: NoticeDetail, *, actor: str) -> None:
+    """Put on record that somebody sees who the child is."""
+    record = record_of(
+        "notice.revealed",
+        now=datetime.now(UTC),
+        actor=actor,
+        office=detail.item.office,
+        notice_id=detail.item.notice_id,
+    )
+    await append(tx, [record])
 
-    Raises `NotFoundError` NB-1076.
+
+def masked(detail: NoticeDetail) -> NoticeDetail:
+    """Return a notice without what says who the child is."""
+    content = detail.content
+    if content is None:
+        return detail
+    kept = {name: value for name, value in content.items() if name not in PERSONAL_FIELDS}
+    return replace(detail, content=kept)
+
+
+async def traced(agency: Agency, notice_id: UUID) -> Trace:
+    """Return every step of a notice on this side, each verified, and where the notice stands.
+
+    Raises `NotFoundError` NB-1076 for one that this side never heard of.
     """
     async with agency.store.transaction() as tx:
         known = await store.one(tx, notice_id)
-    if known is None:
+    found = await trace(agency, notice_id)
+    if known is not None:
+        code = known.confirm_code if known.state == "to_confirm" else known.outcome_code
+        return replace(found, state=known.state, state_code=known.answer_code or code)
+    if not found.steps and not found.set_aside:
         raise NotFoundError("NB-1076", notice_id=notice_id)
-    return await trace(agency, notice_id)
+    return found
 
 
 async def resolve(database: Store, text: str) -> UUID:
     """Return the notice that an id or its beginning names.
 
-    Raises `NotFoundError` NB-7012, or `RejectedError` NB-7009 when there are several.
+    Raises `NotFoundError` NB-7012, NB-6120 for no beginning of an id; `RejectedError` NB-7009 when
+    there are several.
     """
-    prefix = text.strip().lower()
+    begins = beginning(text)
     async with database.transaction() as tx:
-        found = await store.by_prefix(tx, prefix)
+        found = await store.named(tx, begins)
     if not found:
         raise NotFoundError("NB-7012", what="notice", value=text, listing="noticebus notice list")
     if len(found) > 1:

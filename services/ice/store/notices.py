@@ -7,6 +7,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
+from services.exchange.beginnings import Beginning
 from services.ledger.store import Transaction
 
 
@@ -98,12 +99,12 @@ async def one(tx: Transaction, notice_id: UUID) -> NoticeView | None:
         return await cursor.fetchone()
 
 
-async def by_prefix(tx: Transaction, prefix: str) -> list[UUID]:
-    """Return the notices whose id starts with `prefix` (hex digits and hyphens), at most three."""
+async def named(tx: Transaction, begins: Beginning) -> list[UUID]:
+    """Return the notices whose id begins so, at most three."""
     cursor = await tx.execute(
-        "SELECT notice_id FROM obligation WHERE notice_id::text LIKE %s || '%%'"
+        "SELECT notice_id FROM obligation WHERE notice_id BETWEEN %s AND %s"
         " ORDER BY notice_id LIMIT 3",
-        [prefix],
+        begins,
     )
     return [row[0] for row in await cursor.fetchall()]
 

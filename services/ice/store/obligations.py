@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
+from psycopg import DataError, Error, IntegrityError
 from psycopg.rows import class_row
 
 from services.ledger.store import Transaction
@@ -12,7 +13,7 @@ from services.ledger.store import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewObligation:
-    """A missed hearing as it is first written; `content` only while a person has to confirm."""
+    """A missed hearing as it is first written; `content_id` while a person has to confirm."""
 
     notice_id: UUID
     a_number: str
@@ -33,12 +34,15 @@ class NewObligation:
     eoir_case_key: int | None
     eoir_proceeding_key: int | None
     eoir_schedule_key: int | None
-    content: bytes | None
+    content_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obligation:
-    """A missed hearing as it stands; `message_id` is the newest revision's."""
+    """A missed hearing as it stands; `message_id` is the newest revision's.
+
+    `content` is what a notice would say until one is sent, None once it was erased.
+    """
 
     notice_id: UUID
     a_number: str
@@ -59,6 +63,11 @@ class Obligation:
     eoir_schedule_key: int | None
     content: bytes | None
     message_id: UUID | None
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether its newest revision is a withdrawal, also while a person is asked to undo it."""
+        return self.state == "withdrawn" or (self.confirm == "send" and self.revision > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +99,21 @@ class Sending:
 
 HearingKey = tuple[str, str, date]
 
+
+def may_be_of_a_row(error: Exception) -> bool:
+    """Tell whether the values of a row can have caused an error; else it is the store's own."""
+    return not isinstance(error, Error) or isinstance(error, (DataError, IntegrityError))
+
+
 _COLUMNS = (
     "o.notice_id, o.a_number, o.base_city, o.hearing_on, o.outcome, o.office, o.lane, o.state,"
     " o.confirm, o.confirm_code, o.kept_codes, o.revision, o.origin, o.release, o.eoir_case_key,"
-    " o.eoir_proceeding_key, o.eoir_schedule_key, o.content, r.message_id"
+    " o.eoir_proceeding_key, o.eoir_schedule_key, p.body AS content, r.message_id"
 )
-_NEWEST = "LEFT JOIN notice_revision AS r ON r.notice_id = o.notice_id AND r.revision = o.revision"
+_NEWEST = (
+    "LEFT JOIN notice_revision AS r ON r.notice_id = o.notice_id AND r.revision = o.revision"
+    " LEFT JOIN payload AS p ON p.message_id = o.content_id"
+)
 
 # Which of these hearings are known: the natural key decides, wherever they come from.
 _KNOWN = f"""
@@ -164,11 +182,11 @@ _ADD = """
 INSERT INTO obligation (notice_id, a_number, base_city, hearing_on, hearing_at, hearing_zone,
                         outcome, office, lane, state, confirm, confirm_code, revision, detected_at,
                         origin, release, eoir_case_key, eoir_proceeding_key, eoir_schedule_key,
-                        content)
+                        content_id)
 SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::date[], %b::timestamptz[], %b::text[],
                      %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
                      %b::int[], %b::timestamptz[], %b::text[], %b::text[], %b::bigint[],
-                     %b::bigint[], %b::bigint[], %b::bytea[])
+                     %b::bigint[], %b::bigint[], %b::uuid[])
 ON CONFLICT (a_number, base_city, hearing_on) DO NOTHING
 RETURNING notice_id
 """
@@ -196,7 +214,7 @@ async def add_revisions(tx: Transaction, rows: Sequence[RevisionRow]) -> None:
 # What was waiting or dismissed is sent: its content is in the payload from now on.
 _SEND = """
 UPDATE obligation AS o
-SET state = 'recorded', confirm = NULL, confirm_code = NULL, revision = 1, content = NULL,
+SET state = 'recorded', confirm = NULL, confirm_code = NULL, revision = 1, content_id = NULL,
     hearing_at = t.hearing_at, hearing_zone = t.hearing_zone, outcome = t.outcome,
     office = t.office, lane = t.lane, release = t.release,
     kept_codes = array_remove(o.kept_codes || t.kept_code, NULL)
@@ -230,6 +248,31 @@ async def set_state(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """What an obligation says after a correction; who and which hearing may be among it."""
+
+    notice_id: UUID
+    a_number: str
+    base_city: str
+    hearing_on: date
+    hearing_at: datetime
+    hearing_zone: str
+    outcome: str
+    office: str
+    revision: int
+
+
+async def correct(tx: Transaction, row: Corrected) -> None:
+    """Write what a correction says over an obligation, whose row is held."""
+    names = [name for name in Corrected.__dataclass_fields__ if name != "notice_id"]
+    await tx.execute(
+        f"UPDATE obligation SET {', '.join(f'{name} = %s' for name in names)}"  # noqa: S608 - names
+        " WHERE notice_id = %s",
+        [*(getattr(row, name) for name in names), row.notice_id],
+    )
+
+
 async def advance(tx: Transaction, revisions: Sequence[tuple[UUID, int]]) -> None:
     """Note the newest revision of notices."""
     await tx.execute(
@@ -240,13 +283,13 @@ async def advance(tx: Transaction, revisions: Sequence[tuple[UUID, int]]) -> Non
     )
 
 
-# A question for a person; `content` replaces what a notice would say, where it is given.
+# A question for a person; `content_id` names what a notice would say now, where it is given.
 _ASK = """
 UPDATE obligation AS o
 SET state = 'to_confirm', confirm = t.confirm, confirm_code = t.confirm_code,
-    content = coalesce(t.content, o.content), outcome = coalesce(t.outcome, o.outcome)
-FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::bytea[], %b::text[])
-    AS t (notice_id, confirm, confirm_code, content, outcome)
+    content_id = coalesce(t.content_id, o.content_id), outcome = coalesce(t.outcome, o.outcome)
+FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::uuid[], %b::text[])
+    AS t (notice_id, confirm, confirm_code, content_id, outcome)
 WHERE o.notice_id = t.notice_id
 """
 
@@ -258,7 +301,7 @@ class Question:
     notice_id: UUID
     confirm: str
     confirm_code: str
-    content: bytes | None = None
+    content_id: UUID | None = None
     outcome: str | None = None
 
 
@@ -267,6 +310,52 @@ async def ask(tx: Transaction, questions: Sequence[Question]) -> None:
     await tx.execute(
         _ASK, [[getattr(q, name) for q in questions] for name in Question.__dataclass_fields__]
     )
+
+
+async def end_questions(tx: Transaction, states: Sequence[tuple[UUID, str]]) -> None:
+    """End what a person was asked of obligations, with the state that each has then."""
+    await tx.execute(
+        "UPDATE obligation AS o SET state = t.state, confirm = NULL, confirm_code = NULL"
+        " FROM unnest(%b::uuid[], %b::text[]) AS t (notice_id, state)"
+        " WHERE o.notice_id = t.notice_id",
+        [[notice_id for notice_id, _ in states], [state for _, state in states]],
+    )
+
+
+# The last act that asked about a hearing or answered; and when the docket turned on it, where that
+# is its last word: a person who followed it leaves it that. Refused acts are none.
+_TURNED = """
+SELECT DISTINCT ON (notice_id) notice_id, recorded_at AS last_at,
+       CASE WHEN action IN ('notice.taken_back', 'notice.unasked') THEN recorded_at
+            WHEN action IN ('notice.withdrawn', 'notice.dismissed')
+                AND lag(action) OVER earlier = 'notice.taken_back'
+                THEN lag(recorded_at) OVER earlier END AS docket_at
+FROM record
+WHERE notice_id = ANY(%b::uuid[])
+  AND action IN ('notice.recorded', 'notice.to_confirm', 'notice.taken_back', 'notice.unasked',
+                 'notice.confirmed', 'notice.dismissed', 'notice.kept', 'notice.withdrawn')
+  AND convert_from(record, 'UTF8')::jsonb ->> 'result' = 'ok'
+WINDOW earlier AS (PARTITION BY notice_id ORDER BY record_id)
+ORDER BY notice_id, record_id DESC
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turned:
+    """When a hearing was last asked about or answered for, and when the docket had that word."""
+
+    notice_id: UUID
+    last_at: datetime
+    docket_at: datetime | None
+
+
+async def turned(tx: Transaction, notices: Sequence[UUID]) -> dict[UUID, Turned]:
+    """Return who had the last word on these hearings, as far as its record is here."""
+    if not notices:
+        return {}
+    async with tx.cursor(row_factory=class_row(Turned)) as cursor:
+        await cursor.execute(_TURNED, [list(notices)])
+        return {row.notice_id: row for row in await cursor.fetchall()}
 
 
 # The first key of a kind stands with the obligation; what stands there is never changed.
@@ -281,23 +370,23 @@ WHERE o.notice_id = t.notice_id
 """
 
 
-async def set_first_keys(
-    tx: Transaction, keys: Sequence[tuple[UUID, int | None, int | None, int | None]]
-) -> None:
+async def set_first_keys(tx: Transaction, keys: Sequence[tuple[UUID | int | None, ...]]) -> None:
     """Attach the court's keys (case, proceeding, schedule) where none of their kind is known."""
     await tx.execute(_FIRST_KEYS, [[row[part] for row in keys] for part in range(4)])
 
 
-async def add_aliases(tx: Transaction, aliases: Sequence[tuple[UUID, str, int]]) -> set[UUID]:
-    """Attach further keys (notice, kind, key); returns the notices that gained one."""
+async def add_aliases(
+    tx: Transaction, aliases: Sequence[tuple[UUID, str, int]]
+) -> list[tuple[UUID, str, int]]:
+    """Attach further keys (notice, kind, key); returns those that were not known."""
     ordered = sorted(set(aliases))
     cursor = await tx.execute(
         "INSERT INTO alias (notice_id, kind, key)"
         " SELECT * FROM unnest(%b::uuid[], %b::text[], %b::bigint[])"
-        " ON CONFLICT DO NOTHING RETURNING notice_id",
+        " ON CONFLICT DO NOTHING RETURNING notice_id, kind, key",
         [[row[part] for row in ordered] for part in range(3)],
     )
-    return {row[0] for row in await cursor.fetchall()}
+    return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]
 
 
 async def bodies(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, bytes]:

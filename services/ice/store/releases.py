@@ -15,13 +15,21 @@ async def digest_of(tx: Transaction, release: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-async def begin(tx: Transaction, release: str, digest: str, now: datetime) -> None:
-    """Note that a release is being read; one that is read again keeps when it was first."""
-    await tx.execute(
-        "INSERT INTO docket_import (release, digest, started_at) VALUES (%s, %s, %s)"
-        " ON CONFLICT (release) DO NOTHING",
-        [release, digest, now],
-    )
+# A release that is read again keeps when it was first.
+_BEGIN = """
+INSERT INTO docket_import (release, digest, started_at) VALUES (%s, %s, %s)
+ON CONFLICT (release) DO UPDATE SET release = excluded.release
+RETURNING started_at
+"""
+
+
+async def begin(tx: Transaction, release: str, digest: str, now: datetime) -> datetime:
+    """Note that a release is being read; returns when it was first."""
+    cursor = await tx.execute(_BEGIN, [release, digest, now])
+    row = await cursor.fetchone()
+    assert row is not None
+    began: datetime = row[0]
+    return began
 
 
 async def finish(
