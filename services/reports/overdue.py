@@ -14,7 +14,7 @@ from schemas import codes
 from schemas.codes import Policy
 from schemas.envelope import Lane
 from services.hhs import clocks, queue
-from services.ledger.store import Store
+from services.ledger.store import Reading
 from services.reports import store
 from services.reports.store import OpenNotice
 
@@ -35,9 +35,11 @@ class Late:
     policy: str
 
 
-async def at_ice(database: Store, *, office: str | None = None) -> list[Late]:
-    """Return what is late as ICE sees it, the latest first."""
-    now = datetime.now(UTC)
+async def at_ice(
+    database: Reading, *, office: str | None = None, now: datetime | None = None
+) -> list[Late]:
+    """Return what is late as ICE sees it, the latest first; at the moment `now`, if given."""
+    now = now or datetime.now(UTC)
     policy = codes.policy()
     shortest = policy.clocks["receipt"].seconds or 0
     late: list[Late] = []
@@ -57,9 +59,11 @@ async def at_ice(database: Store, *, office: str | None = None) -> list[Late]:
         after = page[-1].notice_id
 
 
-async def at_hhs(database: Store, *, office: str | None = None) -> list[Late]:
-    """Return cases that are late at HHS, the latest first."""
-    now = datetime.now(UTC)
+async def at_hhs(
+    database: Reading, *, office: str | None = None, now: datetime | None = None
+) -> list[Late]:
+    """Return cases that are late at HHS, the latest first; at the moment `now`, if given."""
+    now = now or datetime.now(UTC)
     late: list[Late] = []
     after: tuple[datetime, UUID] | None = None
     while True:

@@ -59,6 +59,7 @@ LEFT JOIN (
     SELECT notice_id, sequenced_at, answer,
            CASE WHEN answer = 'receipt' THEN answered_at END AS receipt_at
     FROM sent WHERE kind = 'fta' AND revision = 1
+      AND message_id NOT IN (SELECT message_id FROM renewed)
 ) AS f ON f.notice_id = n.notice_id
 WHERE (%(since)s::timestamptz IS NULL OR n.hearing_at >= %(since)s)
   AND (%(until)s::timestamptz IS NULL OR n.hearing_at < %(until)s)

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 from schemas import codes
 from services.ledger.records import make_record
-from services.ledger.store import Store, append
+from services.ledger.store import Reading, Store, append
 from services.reports import overdue, store
+from services.reports.as_of import Progress, Then, knowing
 from services.reports.store import OfficeCounts
 
 
@@ -44,16 +45,31 @@ class Usage:
     policy: str
     offices: tuple[OfficeUsage, ...]
     total: OfficeUsage
+    then: Then | None = None
 
 
 async def usage(
-    database: Store, *, since: datetime | None, until: datetime | None, actor: str
+    database: Store,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    actor: str,
+    as_of: datetime | None = None,
+    progress: Progress | None = None,
 ) -> Usage:
-    """Count hearings missed between `since` and `until`; that it was asked is on record."""
+    """Count hearings missed between `since` and `until`; that it was asked is on record.
+
+    With `as_of` as ICE knew it then. Raises what `knowing` raises.
+    """
     now = datetime.now(UTC)
-    late = Counter(each.office for each in await overdue.at_ice(database))
+    then: Then | None = None
+    if as_of is None:
+        counts, late = await _counted(database, since, until, now)
+    else:
+        async with knowing(database, "ice", as_of, progress=progress) as known:
+            counts, late = await _counted(known.reading, since, until, as_of)
+            then = known.then
     async with database.transaction() as tx:
-        counts = await store.usage(tx, since=since, until=until)
         await append(
             tx,
             [
@@ -65,6 +81,7 @@ async def usage(
                     detail={
                         "since": "" if since is None else since.isoformat(),
                         "until": "" if until is None else until.isoformat(),
+                        "as_of": "" if as_of is None else as_of.isoformat(),
                         "offices": len(counts),
                         "known_missed": sum(each.known_missed for each in counts),
                         "sent": sum(each.sent for each in counts),
@@ -82,7 +99,17 @@ async def usage(
         policy=codes.policy().version,
         offices=tuple(offices),
         total=OfficeUsage(counts=_sum(counts), overdue=sum(each.overdue for each in offices)),
+        then=then,
     )
+
+
+async def _counted(
+    reading: Reading, since: datetime | None, until: datetime | None, now: datetime
+) -> tuple[list[OfficeCounts], Counter[str]]:
+    """Return counts by office, and how much is late in each."""
+    late = Counter(each.office for each in await overdue.at_ice(reading, now=now))
+    async with reading.transaction() as tx:
+        return await store.usage(tx, since=since, until=until), late
 
 
 def _sum(counts: list[OfficeCounts]) -> OfficeCounts:

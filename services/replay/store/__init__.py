@@ -1,0 +1,1 @@
+"""Statements of replay: messages in their order, plans, and selections under a name."""
