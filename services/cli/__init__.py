@@ -25,15 +25,18 @@ COMMANDS = {
     "notice": "Send notices, confirm or dismiss them, follow them.",
     "queue": "Take notices at HHS, work them, close them.",
     "overdue": "List what is late.",
+    "watch": "Follow live what is accepted, sent, received, receipted, refused, taken and closed.",
     "report": "Count how often, by which office, how fast.",
-    "dead": "Read what was set aside, and redrive it.",
+    "dead": "Read what was set aside, redrive it, or give it up.",
     "replay": "Run recorded messages again into a chosen place.",
-    "ledger": "Verify the audit log, show its checkpoint.",
+    "ledger": "Verify the audit log, show its checkpoint, export it.",
+    "proof": "Build bundles that an outsider checks offline, and check them.",
     "keys": "Make, show and rotate our keys.",
     "party": "Exchange party files: who signs and reads for whom.",
+    "token": "Let inspectors read the records over HTTP, for a time.",
     "bus": "Look at streams, groups and the exchange.",
     "schema": "Show and check what crosses the agency border.",
-    "db": "Migrate the store.",
+    "db": "Migrate, back up and restore the store.",
     "doctor": "Find out what is wrong, and how to fix it.",
     "config": "Show the settings in force.",
     "version": "Print the version.",
@@ -46,6 +49,7 @@ class Nouns(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        everywhere.name_no_values(self)
         self.commands = {
             name: TyperCommand(name=name, help=purpose) for name, purpose in COMMANDS.items()
         }
@@ -108,6 +112,7 @@ def execute(arguments: Sequence[str]) -> int:
     meta: dict[str, Any] = {}
     command = typer.main.get_command(app)
     try:
+        _refuse_other_bytes(arguments)
         with command.make_context(PROGRAM, list(arguments) or ["--help"]) as ctx:
             meta = ctx.meta
             command.invoke(ctx)
@@ -140,6 +145,15 @@ def execute(arguments: Sequence[str]) -> int:
         _places(arguments, error)
         return ExitCode.FAILED
     return ExitCode.DONE
+
+
+def _refuse_other_bytes(arguments: Sequence[str]) -> None:
+    """Raise `RejectedError` NB-7094 for an argument that no store and no screen can take."""
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise RejectedError("NB-7094", number=number) from None
 
 
 def _ours(error: BaseException) -> NoticeBusError | None:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.errors import UnavailableError
+from schemas.errors import ConflictError, RejectedError, UnavailableError
 from schemas.party import fingerprint
 from services.cli.everywhere import verb
 from services.cli.exits import ExitCode, say
-from services.cli.session import session_of
+from services.cli.session import Session, session_of
 
 if TYPE_CHECKING:
     from services.ice.notices import NoticeItem
@@ -105,17 +105,36 @@ class Demo:
 @app.command()
 def demo(
     ctx: typer.Context,
+    *,
     rows: Annotated[int, typer.Option(min=400, help="Proceedings in the invented docket.")] = 2000,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Let both agencies go on afterwards, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Run the main job end to end, with embedded servers; about half a minute, exit 0."""
     session = session_of(ctx)
-    home = (session.given.home or Path(".noticebus")) / "demo"
+    home = session.home / "demo"
+    _make_room(home)
+    _tell(Demo(home.absolute()), rows, session if serve else None)
+
+
+def _make_room(home: Path) -> None:
+    """Leave an empty folder, in the place of an earlier demo's and of nothing else.
+
+    Raises `ConflictError` NB-7036 while somebody uses that one, `RejectedError` NB-1043 for a
+    folder that is no home of ours.
+    """
+    from services.embedded import in_use, is_home
+
+    if in_use(home):
+        raise ConflictError("NB-7036", home=home)
+    if home.exists() and any(home.iterdir()) and not is_home(home):
+        raise RejectedError("NB-1043", folder=home)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True, mode=0o700)
-    _tell(Demo(home.absolute()), rows)
 
 
-def _tell(demo: Demo, rows: int) -> None:
+def _tell(demo: Demo, rows: int, serving: Session | None) -> None:
     from services.embedded import attach
 
     say("noticebus demo: everyone in it is invented; all of it stays in", f"  {demo.home}")
@@ -134,6 +153,8 @@ def _tell(demo: Demo, rows: int) -> None:
             demo.run(f"--agency {agency} ledger verify")
         demo.step("How often was it used, and by which office?")
         demo.run("--agency ice report usage")
+        if serving is not None:
+            _serve(demo, serving)
     say(
         "",
         f"Done in {time.monotonic() - demo.began:.0f} s. Everything is still in {demo.home};",
@@ -143,6 +164,21 @@ def _tell(demo: Demo, rows: int) -> None:
         f"  noticebus --home {demo.home} --agency hhs queue list",
         f"  noticebus --home {demo.home} run ice      (and run hhs; then send, and see it arrive)",
     )
+
+
+def _serve(demo: Demo, session: Session) -> None:
+    """Let both agencies run until Ctrl-C; raises `UnavailableError` NB-9012 if one ends."""
+    command = f"noticebus --home {demo.home}"
+    demo.step("Both agencies go on until Ctrl-C. In another terminal, say:")
+    say(
+        f"  {command} --agency hhs watch",
+        f"  {command} --agency ice notice list --state to_confirm",
+        f"  {command} --agency ice notice confirm ID",
+    )
+    session.finished = f"Both agencies ended; everything is still in {demo.home}"
+    with _running(demo, "ice") as ice, _running(demo, "hhs") as hhs:
+        while ice.poll() is None and hhs.poll() is None:
+            time.sleep(0.2)
 
 
 def _introduce(demo: Demo) -> None:
@@ -219,7 +255,7 @@ def _replay(demo: Demo) -> None:
 
 
 @contextmanager
-def _running(demo: Demo, agency: str) -> Iterator[None]:
+def _running(demo: Demo, agency: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run an agency while the block does; it ends in good order, or the demo has failed."""
     log = demo.home / f"{agency}.log"
     with log.open("ab") as output:
@@ -230,7 +266,7 @@ def _running(demo: Demo, agency: str) -> Iterator[None]:
             stderr=output,
         )
     try:
-        yield
+        yield process
         if process.poll() is not None:
             raise UnavailableError("NB-9012", agency=agency, log=log)
     finally:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 app = noun("Read court tables at ICE, or invent some.")
 
+# Ten times what the court publishes; beyond a thousand million their keys would be other seeds'.
+ROWS_MAX = 100_000_000
+
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="The folder with the tables and crosswalk.csv.")
 ]
@@ -96,6 +99,7 @@ def import_(
             "asked_again": opened.asked_again,
             "withdrawals": opened.withdrawals,
             "taken_back": opened.taken_back,
+            "unasked": opened.unasked,
             "rejected": imported.rejected,
             "rejects": imported.rejects,
         },
@@ -111,13 +115,30 @@ def synthesize(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there.")],
     *,
-    rows: Annotated[int, typer.Option(min=1, help="Proceedings, in scope or not.")] = 2_000,
+    rows: Annotated[
+        int, typer.Option(min=1, max=ROWS_MAX, help="Proceedings, in scope or not.")
+    ] = 2_000,
     missed: Annotated[
-        int | None, typer.Option(min=0, help="Missed hearings in scope; else a tenth.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Missed hearings in scope: those to send and those to confirm, together (1 in 10"
+            " needs a person's confirmation). Else a tenth of the rows.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same people.")] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="The same seed makes the same people; another one, modulo 100, others, under other"
+            " keys of the court."
+        ),
+    ] = 1,
 ) -> None:
-    """Invent tables in the court's layout, quirks included, with answers.csv beside them."""
+    """Invent tables in the court's layout, quirks included, with answers.csv beside them.
+
+    Example: noticebus docket synthesize ./invented --rows 5000 --missed 200 --seed 3
+    """
+    from services.ice.docket.stories import Expected
     from services.ice.docket.synthesize import ANSWERS
     from services.ice.docket.synthesize import synthesize as invent
 
@@ -130,12 +151,13 @@ def synthesize(
             seed=seed,
             progress=progress.update,
         )
+    expected = {str(each): made.expected.get(each, 0) for each in Expected}
     session.emit_one(
         {
             "folder": folder,
             "seed": seed,
             "rows": dict(made.rows),
-            "expected": dict(made.expected),
+            "expected": expected,
             "answers": folder / ANSWERS,
         },
         schema="docket.synthesize",
@@ -143,7 +165,7 @@ def synthesize(
             f"Invented in {folder}: "
             + ", ".join(f"{count:,} {table}" for table, count in made.rows.items()),
             f"  expected, in {folder / ANSWERS}: "
-            + ", ".join(f"{count:,} {what}" for what, count in made.expected.items()),
+            + ", ".join(f"{count:,} {what}" for what, count in expected.items()),
             f"  next: noticebus docket import {folder}",
         ],
     )
@@ -163,6 +185,7 @@ def _import(session: Session, asked: Reading) -> "Imported":
                 spill=spill,
                 release=asked.release,
                 as_of=asked.as_of,
+                rejects=asked.rejects,
                 progress=lambda table, done, total: reading.update(
                     done, total=total or None, what=f"reading {table}"
                 ),
@@ -233,9 +256,10 @@ def _people(imported: "Imported") -> list[str]:
     more = (
         (opened.updated, "updated", "gained court keys, HHS is told"),
         (opened.sent_after_all, "sent after all", "the court decided since"),
-        (opened.asked_again, "asked again", "dismissed before the court decided"),
+        (opened.asked_again, "asked again", "missed after all: a person decides"),
         (opened.withdrawals, "to withdraw", "taken back by these tables: a person decides"),
         (opened.taken_back, "taken back", "never sent, and no longer said to be missed"),
+        (opened.unasked, "asked no more", "the docket says again what HHS was told"),
         (imported.rejected, "rejected", f"see {imported.rejects}"),
     )
     lines += [f"  {count:>8,} {what:<12} {why}" for count, what, why in more if count]

@@ -8,23 +8,32 @@ import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
 
 from schemas.errors import NoticeBusError
-from services.cli import bus, output
+from services.cli import output
+from services.cli.conflicts import conflict_line
 from services.cli.everywhere import Output, verb
 from services.cli.exits import ExitCode
 from services.cli.output import Column
-from services.cli.session import Session, nothing, session_of
+from services.cli.session import Doubtful, Session, session_of
 
 if TYPE_CHECKING:
+    from services.exchange.agency import Agency
+    from services.exchange.retiring import Former, Sealing
+    from services.exchange.seen import Seen
+    from services.exchange.witnessed import Standing
+    from services.ledger.store import Store
     from services.settings import Settings
 
 app = verb()
 
 DISK_FREE_SHARE_MIN = 0.1
+# Two keepers have to meet or call each other before a new key can be used.
+EXPIRY_WARNING_DAYS = 60
 MARKS = {"ok": "✓", "warning": "!", "problem": "✗"}
 
 
@@ -60,7 +69,7 @@ def doctor(ctx: typer.Context) -> None:
             empty="",
         )
     warnings = sum(finding.state == "warning" for finding in findings)
-    session.remark(f"{problems} problems, {warnings} warnings")
+    session.remark(f"{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}")
     if problems:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -71,23 +80,33 @@ def _findings(session: Session) -> Iterator[Finding]:
     yield _disk(settings)
     keys = _keys(settings)
     yield keys
+    if keys.state != "problem":
+        yield from expiring(settings, datetime.now(UTC))
     try:
         # One thing after the other, because one that is away would hide what else is wrong.
-        session.with_store(nothing)
+        sealing, anchored = session.with_store(
+            lambda store: _log(store, settings), doubtful=Doubtful.LEFT
+        )
     except NoticeBusError as error:
         yield _problem("store", error)
         return
     yield Finding("store", "ok", "answers, migrated")
+    yield sealing
+    yield anchored
+    yield from _cosigned(session)
     if keys.state == "problem":
         return
+    from services.exchange.seen import look
+
     try:
-        seen = session.with_agency(bus.look, bus=True)
+        seen = session.with_agency(look, bus=True)
         trusted = session.with_agency(_peer_trusted)
     except NoticeBusError as error:
         yield _problem("bus", error)
         return
     yield Finding("bus", "ok", f"answers, {len(seen.outgoing)} streams out")
     yield trusted
+    yield from _sealed(session)
     yield from _readers(seen)
     yield from _exchange(seen)
 
@@ -95,8 +114,12 @@ def _findings(session: Session) -> Iterator[Finding]:
 def _configured(settings: "Settings") -> Iterator[Finding]:
     from services.settings import unknown_variables
 
-    where = "embedded" if settings.database_url is None else "named"
-    yield Finding("settings", "ok", f"{settings.agency}, {settings.domain}, {where} servers")
+    database, redis = (
+        "embedded" if url is None else "named"
+        for url in (settings.database_url, settings.redis_url)
+    )
+    where = f"store {database}, bus {redis}"
+    yield Finding("settings", "ok", f"{settings.agency}, {settings.domain}, {where}")
     for variable in unknown_variables(os.environ):
         yield Finding(
             "settings", "warning", f"nothing reads {variable}", "See `noticebus config show`."
@@ -124,7 +147,7 @@ def _keys(settings: "Settings") -> Finding:
         return _problem("keys", error)
     loose = [
         each.name
-        for each in settings.keys_folder.iterdir()
+        for each in settings.keys_folder.rglob("*")
         if each.is_file() and stat.S_IMODE(each.stat().st_mode) & 0o077
     ]
     if loose:
@@ -137,6 +160,88 @@ def _keys(settings: "Settings") -> Finding:
     return Finding("keys", "ok", f"complete, in {settings.keys_folder}")
 
 
+def expiring(settings: "Settings", now: datetime) -> Iterator[Finding]:
+    """Tell which keys in use the policy wants renewed by `now` or soon, and what is half done."""
+    from schemas import codes
+    from services.keys import COSIGNER, LOG, KeyRing
+
+    ring = KeyRing.load(settings.keys_folder)
+    days = codes.policy().key_days
+    for use, made_at in ring.made_at.items():
+        ends = made_at + timedelta(days=days)
+        if ends - now <= timedelta(days=EXPIRY_WARNING_DAYS):
+            when = "expired on" if ends <= now else "expires on"
+            fix = f"`noticebus keys rotate {use}`, then hand over our new party file."
+            yield Finding("expiry", "warning", f"the {use} key {when} {ends:%Y-%m-%d}", fix)
+    for use, also in ((LOG, ring.log_also), (COSIGNER, ring.cosigner_also)):
+        if also is not None:
+            fix = f"`noticebus keys rotate {use} --finish` once our new party file is trusted."
+            yield Finding("expiry", "warning", f"the {use} key is being renewed", fix)
+
+
+async def _log(store: "Store", settings: "Settings") -> tuple[Finding, Finding]:
+    from services.watch import unsealed
+
+    return _sealing(await unsealed(store)), await _anchored(store, settings)
+
+
+def _sealing(unsealed: int) -> Finding:
+    if unsealed:
+        what = f"{_counted(unsealed, 'record')} {'waits' if unsealed == 1 else 'wait'}"
+        fix = "Start our processes with `noticebus run`: receipts and proofs need a seal."
+        return Finding("ledger", "warning", f"{what} for the sealer", fix)
+    return Finding("ledger", "ok", "no record waits for the sealer")
+
+
+def _cosigned(session: Session) -> Iterator[Finding]:
+    """Say how far the other agency has seen our log, and a third witness where one is configured.
+
+    Of the other agency nothing is said before a person trusted it.
+    """
+    from services.exchange.witnessed import standing, standing_of_peer
+
+    verifier = session.settings.witness.verifier
+
+    async def look(store: "Store") -> "tuple[Standing | None, Standing | None]":
+        async with store.transaction() as tx:
+            third = None if verifier is None else await standing(tx, verifier.name)
+            return await standing_of_peer(tx, session.settings.peer), third
+
+    peer, third = session.with_store(look, doubtful=Doubtful.LEFT)
+    if peer is not None:
+        fix = (
+            "Let both agencies run, and the other one trust our newest party file"
+            " (`noticebus party export`)."
+        )
+        yield _seen_by("cosigner", peer, fix)
+    if third is not None:
+        fix = "See `noticebus bus status`: its alarms say why; nothing else waits for it."
+        yield _seen_by("witness", third, fix)
+
+
+def _seen_by(check: str, found: "Standing", fix: str) -> Finding:
+    at = "never" if found.cosigned_at is None else f"{found.cosigned_at:%Y-%m-%d %H:%M:%SZ}"
+    detail = f"{found.name} cosigned {_counted(found.size, 'record')}, last {at}"
+    if found.alone(datetime.now(UTC)):
+        return Finding(check, "warning", detail, fix)
+    return Finding(check, "ok", detail)
+
+
+async def _anchored(store: "Store", settings: "Settings") -> Finding:
+    from services.exchange.anchors import own_anchor
+    from services.ledger.anchor import look
+
+    try:
+        async with store.transaction() as tx:
+            found = await look(tx, await own_anchor(tx, settings))
+    except NoticeBusError as error:
+        return _problem("anchor", error)
+    if (broken := found.error()) is not None:
+        return _problem("anchor", broken)
+    size = f"{found.anchor.size:,} records" if found.anchor else "nothing yet"
+    return Finding("anchor", "ok", f"{size} anchored outside the store, in {found.path}")
+
+
 async def _peer_trusted(agency: object) -> Finding:
     from services.exchange.agency import Agency
 
@@ -146,25 +251,56 @@ async def _peer_trusted(agency: object) -> Finding:
     return Finding("party", "ok", f"{agency.peer} is trusted")
 
 
-def _readers(seen: bus.Seen) -> Iterator[Finding]:
+def _sealed(session: Session) -> Iterator[Finding]:
+    """Say how what is on its way is encrypted: ours to the other agency, and its to us."""
+    from services.exchange.retiring import former_keys, sealing
+
+    async def look(agency: "Agency") -> "tuple[Sealing, list[Former]]":
+        return await sealing(agency), await former_keys(agency)
+
+    peer = session.settings.peer
+    ours, former = session.with_agency(look, bus=True)
+    if ours.kid is not None:
+        detail = f"to {peer}'s key {ours.kid[:12]}"
+        if ours.under_former:
+            waiting = _counted(ours.under_former, "message")
+            detail += f", and {waiting} unanswered under a former one"
+            fix = f"{peer} keeps its former key until they are answered: `noticebus bus status`."
+            yield Finding("encrypts", "warning", detail, fix)
+        else:
+            yield Finding("encrypts", "ok", f"{detail}, nothing waits under a former one")
+    for each in former:
+        what = f"the former encryption key {each.kid[:12]}"
+        if each.needed:
+            yield Finding("opens", "ok", f"{what} is still needed: {', '.join(each.needed)}")
+            continue
+        fix = "`noticebus keys rotate encryption --finish`"
+        if each.unheard:
+            fix += f", once `noticebus doctor` at {peer} says that nothing waits under a former key"
+        yield Finding("opens", "warning", f"{what} can be put away", f"{fix}.")
+
+
+def _readers(seen: "Seen") -> Iterator[Finding]:
+    ours = {group.stream: group for group in seen.groups if group.group == seen.agency}
     unread = [
-        str(row["stream"])
-        for row in seen.streams()
-        if row["direction"] == "in" and not row["consumers"]
+        stream for stream in seen.incoming if stream not in ours or not seen.readers(ours[stream])
     ]
-    if unread:
-        yield Finding(
-            "readers",
-            "problem",
-            f"nobody reads {', '.join(unread)}",
-            "Start our processes with `noticebus run`, or look why they ended.",
-        )
-    else:
+    if not unread:
         yield Finding("readers", "ok", f"all {len(seen.incoming)} streams in are read")
+        return
+    detail = f"nobody reads {', '.join(unread)}"
+    fix = "Start our processes with `noticebus run`, or look why they ended."
+    if seen.living:
+        detail += f", though a process lives ({', '.join(sorted(seen.living))})"
+        fix = "See `noticebus bus groups`; a process that has just started begins within seconds."
+    yield Finding("readers", "problem", detail, fix)
 
 
-def _exchange(seen: bus.Seen) -> Iterator[Finding]:
+def _exchange(seen: "Seen") -> Iterator[Finding]:
     standing = seen.standing
+    if standing.conflicts:
+        fix = "See `noticebus ledger conflicts`; it stays until a person resolves it."
+        yield Finding("conflicts", "problem", conflict_line(standing.conflicts), fix)
     checks = [
         ("answers", standing.overdue, "answers are overdue", "`noticebus bus status`"),
         ("gaps", standing.gap_sequences, "sequences are missing", "`noticebus bus status`"),
@@ -176,6 +312,10 @@ def _exchange(seen: bus.Seen) -> Iterator[Finding]:
             yield Finding(check, "warning", f"{count:,} {what}", f"See {look}.")
         else:
             yield Finding(check, "ok", f"no {what}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _problem(check: str, error: NoticeBusError) -> Finding:

@@ -7,6 +7,7 @@ nearest to the command wins.
 import contextlib
 import copy
 import os
+import re
 import sys
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -15,6 +16,8 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from schemas.errors import RejectedError
 
 
 class Output(StrEnum):
@@ -29,7 +32,10 @@ class Output(StrEnum):
 
 @dataclass(slots=True)
 class Everywhere:
-    """What was given, anywhere on the line; None or False is "not given"."""
+    """What was given, anywhere on the line; None or False is "not given".
+
+    `unusable` is what is wrong with NOTICEBUS_OUTPUT (NB-7010), which is not in `output` then.
+    """
 
     agency: str | None = None
     home: Path | None = None
@@ -38,6 +44,7 @@ class Everywhere:
     yes: bool = False
     quiet: bool = False
     verbose: bool = False
+    unusable: RejectedError | None = None
 
     def take(self, given: dict[str, Any]) -> None:
         """Take over what was given; what was not given changes nothing."""
@@ -130,14 +137,24 @@ def verb() -> typer.Typer:
 def of(ctx: typer.Context) -> Everywhere:
     """Return what was given so far on this command line."""
     root = ctx.find_root()
-    if not isinstance(root.obj, Everywhere):
-        root.obj = Everywhere(output=_preset())
-    return root.obj
+    if isinstance(root.obj, Everywhere):
+        return root.obj
+    try:
+        given = Everywhere(output=_preset())
+    except RejectedError as error:
+        given = Everywhere(unusable=error)
+    root.obj = given
+    return given
 
 
 def _preset() -> Output | None:
-    preset = os.environ.get("NOTICEBUS_OUTPUT", "")
-    return Output(preset) if preset in set(Output) else None
+    preset = os.environ.get("NOTICEBUS_OUTPUT")
+    if not preset:
+        return None
+    if preset not in set(Output):
+        rule = f"use {', '.join(Output)}"
+        raise RejectedError("NB-7010", variable="NOTICEBUS_OUTPUT", rule=rule)
+    return Output(preset)
 
 
 def attach(command: TyperCommand | TyperGroup, root: TyperGroup) -> None:
@@ -147,6 +164,10 @@ def attach(command: TyperCommand | TyperGroup, root: TyperGroup) -> None:
             if isinstance(each, TyperCommand | TyperGroup):
                 attach(each, root)
         return
+    # Lines of a docstring end where the source's do; people's windows end elsewhere.
+    parts = re.split(r"\n\n|\s(?=Example: )", command.help or "")
+    command.help = "\n\n".join(" ".join(part.split()) for part in parts)
+    name_no_values(command)
     taken = {name for param in command.params for name in param.opts}
     for param in root.params:
         if taken.isdisjoint(param.opts) and param.name in Everywhere.__dataclass_fields__:
@@ -154,6 +175,13 @@ def attach(command: TyperCommand | TyperGroup, root: TyperGroup) -> None:
             again.expose_value = False
             again.callback = _remember
             command.params.append(again)
+
+
+def name_no_values(command: TyperCommand | TyperGroup) -> None:
+    """Let the help of flags name no value, because they take none."""
+    for param in command.params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
 
 
 def _remember(ctx: Any, param: Any, value: Any) -> Any:

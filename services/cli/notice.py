@@ -3,29 +3,47 @@
 Lists and pages mask the A-number; seeing a child's identity is `show --reveal`, and on record.
 """
 
-import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.errors import RejectedError
-from services.cli import output
+from services.cli import correcting, output
+from services.cli.asking import object_from_standard_input, unseen
 from services.cli.everywhere import Output, noun
 from services.cli.exits import ExitCode
-from services.cli.output import Column, readable
-from services.cli.report import SinceOption, UntilOption, moment, span
-from services.cli.session import Session, session_of
+from services.cli.output import Column, names_of
+from services.cli.report import (
+    AsOfOption,
+    SinceOption,
+    UntilOption,
+    known_office,
+    moment,
+    period,
+    said_then,
+)
+from services.cli.session import ArchivesOption, Doubtful, Session, session_of
+from services.cli.writing import (
+    ANumberOption,
+    BirthDateOption,
+    CourtOption,
+    HearingOption,
+    NameOption,
+    OfficeOption,
+    OutcomeOption,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from services.exchange.agency import Agency
-    from services.exchange.trace import Step, Trace
+    from services.exchange.trace import Trace
+    from services.hhs.queue import CaseDetail
     from services.ice.notices import Decision, NoticeDetail, NoticeItem, Sent
     from services.ledger.store import Store
+    from services.reports.as_of import Then
 
 app = noun("Send notices, confirm or dismiss them, follow them.")
 
@@ -55,29 +73,14 @@ NoticeArgument = Annotated[
 def send(
     ctx: typer.Context,
     *,
-    a_number: Annotated[
-        str | None,
-        typer.Option(metavar="A-NUMBER", help="7 to 9 digits; - asks for it, unseen."),
-    ] = None,
-    given_name: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    family_name: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    birth_date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="2012-05-04, or 2012-05.")
-    ] = None,
-    hearing: Annotated[
-        str | None,
-        typer.Option(metavar="WHEN", help="In the court's own time: 2026-11-20T09:00."),
-    ] = None,
-    court: Annotated[str | None, typer.Option(metavar="CODE", help="Base city.")] = None,
-    office: Annotated[
-        str | None, typer.Option(metavar="AOR", help="Area of responsibility.")
-    ] = None,
-    outcome: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CODE", help="MISSED_NO_ORDER, IN_ABSENTIA_ORDER or ADMIN_CLOSED_FTA."
-        ),
-    ] = None,
+    a_number: ANumberOption = None,
+    given_name: NameOption = None,
+    family_name: NameOption = None,
+    birth_date: BirthDateOption = None,
+    hearing: HearingOption = None,
+    court: CourtOption = None,
+    office: OfficeOption = None,
+    outcome: OutcomeOption = None,
     lane: Annotated[
         str | None, typer.Option(metavar="live|backlog", help="Else by the hearing's age.")
     ] = None,
@@ -105,9 +108,9 @@ def send(
     }
     written = {name: value for name, value in flags.items() if value is not None}
     if not written:
-        written = _from_standard_input()
+        written = object_from_standard_input("notice")
     elif a_number == "-":
-        written["a_number"] = _unseen("A-number")
+        written["a_number"] = unseen("A-number")
     session.confirm("Send this notice to HHS?", unattended=True)
 
     async def work(store: "Store") -> "Sent":
@@ -135,15 +138,20 @@ def list_(
     ] = None,
 ) -> None:
     """List notices, oldest first; --since and --until are when we learned of them."""
+    from services.ice.notices import NoticeItem
+
     session = session_of(ctx, needed="ice")
     chosen = output.chosen(session.given.output)
     people = chosen in (Output.TABLE, Output.PLAIN)
     most = limit if limit is not None else (PEOPLE_MAX if people else None)
-    first, last = moment(since), moment(until)
+    first, last = period(since, until)
+    where = known_office(office)
+    if lane is not None and lane not in {"live", "backlog"}:
+        raise session.misused("--lane is live or backlog")
 
     async def work(store: "Store") -> "list[NoticeItem]":
         return await _pages(
-            store, most, states=state, office=office, lane=lane, since=first, until=last
+            store, most, states=state, office=where, lane=lane, since=first, until=last
         )
 
     items = session.with_store(work)
@@ -151,6 +159,7 @@ def list_(
         [_item(each) for each in items],
         schema="notice.list",
         columns=COLUMNS,
+        fields=names_of(NoticeItem, "hearing"),
         empty="No notice fits."
         if state or office or lane or since or until
         else "No notice yet. Read court tables: noticebus docket import DIR",
@@ -167,17 +176,31 @@ def show(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="The child's identity too; that is on record.")
     ] = False,
+    as_of: AsOfOption = None,
+    archive: ArchivesOption = None,
 ) -> None:
-    """Show one notice: where it stands and what it says."""
+    """Show one notice: where it stands and what it says, or stood and said as known then.
+
+    At HHS its case: who has it, what was done in it. Without --agency it is ICE's.
+    """
     from services.ice import notices
 
-    session = session_of(ctx, needed="ice")
+    session = session_of(ctx, usual="ice", archives=archive)
+    at = moment(as_of)
+    if session.agency == "hhs":
+        _show_case(session, notice, at, reveal=reveal)
+        return
 
-    async def work(store: "Store") -> "NoticeDetail":
+    async def work(store: "Store") -> "tuple[NoticeDetail, Then | None]":
         notice_id = await notices.resolve(store, notice)
-        return await notices.shown(store, notice_id, actor=session.actor, reveal=reveal)
+        if at is None:
+            shown = await notices.shown(store, notice_id, actor=session.actor, reveal=reveal)
+            return shown, None
+        from services.reports.as_of import notice_then
 
-    detail = session.with_store(work)
+        return await notice_then(store, notice_id, at, actor=session.actor, reveal=reveal)
+
+    detail, then = session.with_store(work)
     session.emit_one(
         {
             **_item(detail.item),
@@ -186,38 +209,59 @@ def show(
             "overdue_at": detail.overdue_at,
             "aliases": [{"kind": kind, "key": key} for kind, key in detail.aliases],
             "content": detail.content,
+            **said_then(then),
         },
         schema="notice.show",
     )
 
 
+def _show_case(session: Session, notice: str, at: "datetime | None", *, reveal: bool) -> None:
+    from services.hhs import queue
+
+    async def work(store: "Store") -> "tuple[CaseDetail, Then | None]":
+        if at is None:
+            notice_id = await queue.resolve(store, notice)
+            return await queue.shown(store, notice_id, actor=session.actor, reveal=reveal), None
+        from services.exchange.trace import resolve
+        from services.reports.as_of import case_then
+
+        # What is known of the past is told by records, whatever became of its case.
+        notice_id = await resolve(store, notice, agency="hhs")
+        return await case_then(store, notice_id, at, actor=session.actor, reveal=reveal)
+
+    detail, then = session.with_store(work)
+    session.emit_one(
+        {
+            **asdict(detail.item),
+            "events": [asdict(each) for each in detail.events],
+            "content": detail.notice,
+            **said_then(then),
+        },
+        schema="notice.case",
+    )
+
+
 @app.command()
-def trace(ctx: typer.Context, notice: NoticeArgument) -> None:
+def trace(ctx: typer.Context, notice: NoticeArgument, *, archive: ArchivesOption = None) -> None:
     """Show every step of a notice on our side, and verify each; exit 6 when one does not hold."""
-    session = session_of(ctx)
+    from services.cli import tracing
+
+    session = session_of(ctx, archives=archive)
 
     async def work(agency: "Agency") -> "Trace":
+        from services.exchange.trace import resolve
+
+        notice_id = await resolve(agency.store, notice, agency=agency.name)
         if agency.name == "ice":
             from services.ice import notices
 
-            return await notices.traced(agency, await notices.resolve(agency.store, notice))
-        from services.exchange.trace import trace as trace_steps
+            return await notices.traced(agency, notice_id)
         from services.hhs import queue
 
-        return await trace_steps(agency, await queue.resolve(agency.store, notice))
+        return await queue.traced(agency, notice_id)
 
     traced = session.with_agency(work)
-    session.emit_one(
-        {
-            "notice_id": traced.notice_id,
-            "holds": traced.holds,
-            "origin": traced.origin,
-            "size": traced.size,
-            "steps": [asdict(step) for step in traced.steps],
-        },
-        schema="notice.trace",
-        people=_steps(traced),
-    )
+    tracing.emit(session, traced)
     if not traced.holds:
         raise typer.Exit(ExitCode.INTEGRITY)
 
@@ -228,10 +272,11 @@ def confirm(
     notice: NoticeArgument,
     *,
     reason: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Why it is withdrawn, if it is.")
+        str | None,
+        typer.Option(metavar="CODE", help="Why it is withdrawn or sent again, if it is."),
     ] = None,
 ) -> None:
-    """Say yes to what waits: send the notice, or withdraw what the docket took back."""
+    """Say yes to what waits: send it, withdraw what the docket took back, or send that again."""
     from services.ice import notices
 
     session = session_of(ctx, needed="ice")
@@ -252,7 +297,7 @@ def dismiss(
         str, typer.Option(metavar="CODE", help="Of the closed list; a wrong one is explained.")
     ],
 ) -> None:
-    """Say no to what waits: send nothing, or let stand what was sent."""
+    """Say no to what waits: send nothing, and let stand what was sent."""
     from services.ice import notices
 
     session = session_of(ctx, needed="ice")
@@ -261,7 +306,12 @@ def dismiss(
         notice_id = await notices.resolve(store, notice)
         return await notices.dismiss(store, notice_id, reason=reason.upper(), actor=session.actor)
 
-    _emit_decision(session, session.with_store(work), "notice.dismiss")
+    dismissed = session.with_store(work, doubtful=Doubtful.REFUSED)
+    _emit_decision(session, dismissed, "notice.dismiss")
+
+
+app.command("correct")(correcting.correct)
+app.command("withdraw")(correcting.withdraw)
 
 
 async def _pages(store: "Store", most: int | None, **filters: Any) -> "list[NoticeItem]":
@@ -277,33 +327,6 @@ async def _pages(store: "Store", most: int | None, **filters: Any) -> "list[Noti
             break
         after = page[-1].notice_id
     return items
-
-
-def _from_standard_input() -> dict[str, Any]:
-    """Return the JSON object on standard input. Raises `RejectedError` NB-7007 or NB-7005."""
-    if sys.stdin.isatty():
-        raise RejectedError("NB-7007", what="notice")
-    text = sys.stdin.read()
-    if not text.strip():
-        raise RejectedError("NB-7007", what="notice")
-    try:
-        said = json.loads(text)
-    except json.JSONDecodeError as error:
-        rule = f"It is not JSON at line {error.lineno}, column {error.colno}."
-        raise RejectedError("NB-7005", value="standard input", what="notice", rule=rule) from None
-    if not isinstance(said, dict):
-        raise RejectedError(
-            "NB-7005", value="standard input", what="notice", rule="Write one JSON object."
-        )
-    return said
-
-
-def _unseen(what: str) -> str:
-    """Return a value that must stand in no history: typed unseen, or a line of standard input."""
-    if sys.stdin.isatty():
-        typed: str = typer.prompt(what, hide_input=True, err=True)
-        return typed
-    return sys.stdin.readline().strip()
 
 
 def _emit_sent(session: Session, sent: "Sent") -> None:
@@ -350,36 +373,3 @@ def _item(item: "NoticeItem") -> "Mapping[str, object]":
 
 def _hearing(item: "NoticeItem") -> str:
     return item.hearing_at.strftime("%a %Y-%m-%d %H:%M %Z")
-
-
-def _steps(traced: "Trace") -> list[str]:
-    lines = [f"{traced.notice_id}  {len(traced.steps)} steps"]
-    before: Step | None = None
-    for number, step in enumerate(traced.steps, start=1):
-        lines.append(_step(number, step, before))
-        before = step
-    proven = sum(step.verified == "yes" for step in traced.steps)
-    mark = "✓" if traced.holds else "✗"
-    lines.append(
-        f"{mark} {proven} of {len(traced.steps)} steps verified"
-        f" under {traced.origin or 'no checkpoint yet'}, size {traced.size:,}"
-    )
-    return lines
-
-
-def _step(number: int, step: "Step", before: "Step | None") -> str:
-    later = f"+{span((step.at - before.at).total_seconds())}" if before else ""
-    index = f"#{step.record_index}" if step.record_index is not None else "#-"
-    mark = {"yes": "✓", "not yet": "…", "failed": "✗"}[step.verified]
-    parts = [
-        f"{number:>2} {step.agency.upper():<3} {step.step:<22} {readable(step.at)} {later:>9}",
-        f"{mark} {index}",
-        step.kind or "",
-        f"rev {step.revision}" if step.revision else "",
-        f"{step.stream} {step.sequence}" if step.stream else "",
-        f"by {step.actor}" if step.actor else "",
-        step.result if step.result not in {"ok", ""} else "",
-        step.reason or "",
-        step.fault or "",
-    ]
-    return "  ".join(part for part in parts if part)

@@ -3,13 +3,13 @@
 The two keepers compare fingerprints by telephone; what is trusted, by whom and when is on record.
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.errors import ConflictError, NotFoundError, RejectedError
+from schemas.errors import ConflictError, NotFoundError
+from services.cli.asking import bytes_of
 from services.cli.everywhere import noun
 from services.cli.output import Column, emit_text
 from services.cli.session import Session, session_of
@@ -25,7 +25,7 @@ app = noun("Exchange party files: who signs and reads for whom.")
 def export(
     ctx: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Else standard output.")
+        Path | None, typer.Argument(metavar="FILE", help="Else standard output.")
     ] = None,
 ) -> None:
     """Write our party file, for the other agency; its fingerprint goes to standard error."""
@@ -62,7 +62,7 @@ def trust(
     from services.exchange import parties
 
     session = session_of(ctx)
-    text = _read(file)
+    text = bytes_of(file)
     # A file that is none must not be shown as if it could be trusted.
     party = Party.from_bytes(text)
     expected = fingerprint
@@ -83,6 +83,13 @@ def trust(
             )
 
     new = session.with_agency(work)
+    for each in party.revoked or ():
+        session.remark(
+            f"{party.agency} revokes its key {each.kid} and says that others had it since"
+            f" {each.at:%Y-%m-%d %H:%M:%SZ}",
+            "  what it signed is refused from now on; `noticebus ledger verify` tells what still"
+            " counts, and what it would take back",
+        )
     session.emit_one(
         {"agency": party.agency, "fingerprint": fingerprint_of(text), "new": new},
         schema="party.trust",
@@ -129,10 +136,3 @@ def _rows(session: Session) -> "list[PartyRow]":
 
 def _current(row: "PartyRow") -> bool:
     return row.status == "current"
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise RejectedError("NB-7006", what=file, cause=error.strerror) from error

@@ -81,12 +81,14 @@ class Progress:
         *,
         total: int | None = None,
         what: str | None = None,
+        unit: str | None = None,
         note: str | None = None,
     ) -> None:
         """Say how far the work has come, in units from the start."""
         self.done = done
         self.total = total if total is not None else self.total
         self.what = what if what is not None else self.what
+        self.unit = unit if unit is not None else self.unit
         self._note = note if note is not None else self._note
         if self._bar is not None:
             self._draw(*self._bar)

@@ -8,12 +8,21 @@ from uuid import UUID
 import typer
 
 from services.cli.everywhere import noun
-from services.cli.output import Column, readable
-from services.cli.session import session_of
+from services.cli.output import Column, names_of, readable
+from services.cli.report import (
+    AsOfOption,
+    known_office,
+    looking_back,
+    moment,
+    said_then,
+    tell_then,
+)
+from services.cli.session import ArchivesOption, Doubtful, session_of
 
 if TYPE_CHECKING:
     from services.hhs.queue import Closing, QueueItem, Taking
-    from services.ledger.store import Store
+    from services.ledger.store import Reading, Store
+    from services.reports.as_of import Then
 
 app = noun("Take notices at HHS, work them, close them.")
 
@@ -46,29 +55,48 @@ def list_(
     office: Annotated[str | None, typer.Option(metavar="AOR", help="Only this office.")] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Only what I have taken.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 1_000,
+    as_of: AsOfOption = None,
+    archive: ArchivesOption = None,
 ) -> None:
-    """List cases, what is due first on top."""
+    """List cases, what is due first on top; or as HHS knew them then."""
     from services.hhs import queue
 
-    session = session_of(ctx, needed="hhs")
+    session = session_of(ctx, needed="hhs", archives=archive)
     if state not in STATES:
         raise session.misused(f"--state is one of {', '.join(STATES)}")
     states = {"open": queue.OPEN_STATES, "all": None}.get(state, (state,))
+    then, where = moment(as_of), known_office(office)
+    with looking_back(session, then) as progress:
 
-    async def work(store: "Store") -> "list[QueueItem]":
-        return await queue.listed(
-            store,
-            states=states,
-            office=office,
-            owner=session.actor if mine else None,
-            limit=limit,
-        )
+        async def look(reading: "Reading") -> "list[QueueItem]":
+            return await queue.listed(
+                reading,
+                states=states,
+                office=where,
+                owner=session.actor if mine else None,
+                limit=limit,
+                now=then,
+            )
 
+        async def work(store: "Store") -> "tuple[list[QueueItem], Then | None]":
+            if then is None:
+                return await look(store), None
+            from services.reports.as_of import knowing
+
+            async with knowing(store, "hhs", then, progress=progress) as known:
+                return await look(known.reading), known.then
+
+        items, known_then = session.with_store(work)
+    tell_then(session, known_then)
+    waiting = "Nothing is waiting." if then is None else "Nothing was waiting."
+    none = f"No case {'is' if then is None else 'was'} {state}."
     session.emit(
-        [_item(each) for each in session.with_store(work)],
+        [_item(each) for each in items],
         schema="queue.list",
         columns=COLUMNS,
-        empty="Nothing is waiting." if state in {"open", "unowned"} else f"No case is {state}.",
+        fields=names_of(queue.QueueItem),
+        empty=waiting if state in {"open", "unowned"} else none,
+        also=said_then(known_then),
     )
 
 
@@ -77,7 +105,7 @@ def take(
     ctx: typer.Context,
     notice: Annotated[
         str | None,
-        typer.Argument(metavar="[NOTICE]", help="Else the one that is due first."),
+        typer.Argument(metavar="NOTICE", help="Else the one that is due first."),
     ] = None,
     *,
     office: Annotated[str | None, typer.Option(metavar="AOR", help="Only this office.")] = None,
@@ -89,12 +117,12 @@ def take(
     session = session_of(ctx, needed="hhs")
 
     async def work(store: "Store") -> "Taking | None":
-        notice_id = await _resolve(store, notice) if notice else None
+        notice_id = None if notice is None else await _resolve(store, notice)
         return await queue.take(
             store,
             notice_id,
             actor=session.actor,
-            office=office,
+            office=known_office(office),
             lease=timedelta(hours=hours),
         )
 
@@ -132,7 +160,7 @@ def release(ctx: typer.Context, notice: NoticeArgument) -> None:
         await queue.release(store, notice_id, actor=session.actor)
         return notice_id
 
-    notice_id = session.with_store(work)
+    notice_id = session.with_store(work, doubtful=Doubtful.REFUSED)
     session.emit_one(
         {"notice_id": notice_id, "state": "unowned"},
         schema="queue.release",

@@ -16,7 +16,8 @@ app = verb()
 @app.command()
 def run(
     ctx: typer.Context,
-    agency: Annotated[str, typer.Argument(metavar="ice|hhs", help="Whose processes.")],
+    # Not `agency`: the option that every command takes has that name.
+    whose: Annotated[str, typer.Argument(metavar="ice|hhs", help="Whose processes.")],
     only: Annotated[
         str | None,
         typer.Option(metavar="PART,...", help="relay, delivery, sealer; else all of them."),
@@ -26,12 +27,12 @@ def run(
 
     Health and metrics are served where NOTICEBUS_HTTP_PORT says. Lines on standard error are JSON.
     """
-    if agency not in AGENCIES:
-        raise RejectedError("NB-7002", agency=agency)
-    session = session_of(ctx, needed=agency)
+    if whose not in AGENCIES:
+        raise RejectedError("NB-7002", agency=whose)
+    session = session_of(ctx, needed=whose)
     parts = _parts(session, only)
     with session.attached(bus=True, process=",".join(parts)) as settings:
-        if agency == "ice":
+        if session.agency == "ice":
             from services.ice.process import main
         else:
             from services.hhs.process import main

@@ -3,14 +3,13 @@
 Needs no server and no agency: a developer of either side can check a message body offline.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from schemas.errors import ConflictError, NotFoundError, RejectedError
+from schemas.errors import ConflictError, NotFoundError
+from services.cli.asking import json_of
 from services.cli.everywhere import noun
 from services.cli.output import Column, emit_text
 from services.cli.session import session_of
@@ -57,7 +56,7 @@ def show(ctx: typer.Context, kind: KindArgument) -> None:
 def check(
     ctx: typer.Context,
     kind: KindArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A body as JSON; - is stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A body as JSON; - is stdin.")],
 ) -> None:
     """Check a body against its kind; what is wrong is named by field, never by value."""
     from schemas.canonical import canonical
@@ -66,12 +65,7 @@ def check(
 
     session = session_of(ctx)
     name, major = _known(kind)
-    try:
-        body = canonical(json.loads(read_input(file)))
-    except ValueError as error:
-        raise RejectedError(
-            "NB-7005", value=file, what="JSON document", rule=_where(error)
-        ) from None
+    body = canonical(json_of(file, "message body"))
     said = parse_body(Kind(name), major, body)
     version = str(getattr(said, "schema_version", f"{name}/{major}"))
     session.emit_one(
@@ -109,17 +103,6 @@ def export(
     )
 
 
-def read_input(file: str) -> str:
-    """Return the text of a file, or of standard input for `-`."""
-    try:
-        if file == "-":
-            return sys.stdin.read()
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise RejectedError("NB-7006", what=file, cause=cause) from error
-
-
 def _known(kind: str) -> tuple[str, int]:
     """Return name and major version of a kind as a person writes it."""
     from schemas.catalog import CATALOG
@@ -130,9 +113,3 @@ def _known(kind: str) -> tuple[str, int]:
     if not wanted:
         raise NotFoundError("NB-7012", what="kind", value=kind, listing="noticebus schema list")
     return max(wanted)
-
-
-def _where(error: ValueError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"It is not JSON at line {error.lineno}, column {error.colno}."
-    return "Send UTF-8 without floats and repeated keys."

@@ -7,8 +7,8 @@ checksums on), listen on Unix sockets in closed folders only, and end with the p
 them, however that ends.
 """
 
-from services.embedded.home import AGENCIES, Servers, attach
+from services.embedded.home import AGENCIES, Servers, attach, in_use, is_home
 from services.embedded.postgres import PostgresServer
 from services.embedded.redis import RedisServer
 
-__all__ = ["AGENCIES", "PostgresServer", "RedisServer", "Servers", "attach"]
+__all__ = ["AGENCIES", "PostgresServer", "RedisServer", "Servers", "attach", "in_use", "is_home"]

@@ -72,6 +72,26 @@ def attach(
         os.close(users)
 
 
+def in_use(home: Path) -> bool:
+    """Tell whether any process, ours included, uses the servers of a home now."""
+    try:
+        users = os.open(home / "users.lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(users)
+    return False
+
+
+def is_home(folder: Path) -> bool:
+    """Tell whether a folder was ever the home of embedded servers."""
+    return (folder / "users.lock").exists()
+
+
 def _servers(need: Collection[str], urls: Mapping[str, str]) -> Servers:
     return Servers(
         redis_url=urls[BUS] if BUS in need else "",

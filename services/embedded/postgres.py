@@ -5,10 +5,11 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 from schemas.errors import UnavailableError
@@ -46,11 +47,16 @@ SETTINGS = {
 class PostgresServer(Server):
     """A durable PostgreSQL with an empty database `noticebus` and a role of the same name.
 
-    The operating system's user is the login (peer): root and the user that runs this.
+    The operating system's user is the login (peer): root and the user that runs this. `options`
+    are further settings of the server, which stand before ours.
     """
 
     what = "PostgreSQL"
     stop_signal = signal.SIGINT
+
+    def __init__(self, folder: Path, *, options: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(folder)
+        self._options = options
 
     @property
     def url(self) -> str:
@@ -129,7 +135,8 @@ class PostgresServer(Server):
     def _spawn(self) -> subprocess.Popen[bytes]:
         owner = self._owner()
         data = self.folder / "data"
-        settings = {**SETTINGS, "unix_socket_directories": str(self.sockets)}
+        sockets = {"unix_socket_directories": str(self.sockets)}
+        settings = SETTINGS | sockets | dict(self._options)
         flags = [f"--{name}={value}" for name, value in settings.items()]
         with _reach(data, owner) as (path, descriptors):
             return self._run(

@@ -1,4 +1,4 @@
-"""Serve `/health`, `/ready` and `/metrics` from inside the process they speak for.
+"""Serve `/health`, `/ready`, `/metrics` and what else a process adds, from inside of it.
 
 `/health` answers as long as the event loop turns. `/ready` asks every probe and answers 503 with
 the failing ones named unless all of them hold; a probe that does not answer in time has failed. No
@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from schemas.errors import NoticeBusError, UnavailableError
+from schemas.errors import NotAllowedError, NotFoundError, NoticeBusError, UnavailableError
 from services.telemetry.metrics import REGISTRY
 
 PROBE_SECONDS = 3.0
 STOP_SECONDS = 5.0
+STATUS: Mapping[type, int] = {NotFoundError: 404, NotAllowedError: 401, UnavailableError: 503}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,16 @@ ProbeCall = Callable[[], Probe | Awaitable[Probe]]
 Refresh = Callable[[], Awaitable[None]]
 
 
-def application(probes: Mapping[str, ProbeCall], *, refreshes: Sequence[Refresh] = ()) -> FastAPI:
-    """Return the HTTP application; `refreshes` bring gauges up to date before they are read."""
+def application(
+    probes: Mapping[str, ProbeCall],
+    *,
+    refreshes: Sequence[Refresh] = (),
+    routers: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """Return the HTTP application; `refreshes` bring gauges up to date before they are read.
+
+    What `routers` raise is answered in the words that the command line uses.
+    """
     app = FastAPI(title="noticebus health", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/health")
@@ -84,7 +93,22 @@ def application(probes: Mapping[str, ProbeCall], *, refreshes: Sequence[Refresh]
                     await refresh()
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
+    @app.exception_handler(NoticeBusError)
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, NoticeBusError)
+        return refusal(error)
+
+    for router in routers:
+        app.include_router(router)
     return app
+
+
+def refusal(error: NoticeBusError) -> JSONResponse:
+    """Return an error as every part of this project words it."""
+    status = next((STATUS[kind] for kind in type(error).mro() if kind in STATUS), 500)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    content = {"code": error.code, "sentence": error.sentence, "fix": error.fix}
+    return JSONResponse(content, status_code=status, headers=headers)
 
 
 async def ask(probes: Mapping[str, ProbeCall]) -> dict[str, Probe]:
@@ -124,9 +148,10 @@ class HealthServer:
         probes: Mapping[str, ProbeCall],
         *,
         refreshes: Sequence[Refresh] = (),
+        routers: Sequence[APIRouter] = (),
     ) -> None:
         self._http = http
-        self._app = application(probes, refreshes=refreshes)
+        self._app = application(probes, refreshes=refreshes, routers=routers)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port: int | None = None

@@ -118,6 +118,11 @@ LEDGER_UNSEALED = Gauge(
     "Committed records that no checkpoint covers yet.",
     registry=REGISTRY,
 )
+NOT_COSIGNED_SECONDS = Gauge(
+    "noticebus_not_cosigned_seconds",
+    "Age of our oldest checkpoint that the other agency has not cosigned; 0 when there is none.",
+    registry=REGISTRY,
+)
 SEAL_SECONDS = Histogram(
     "noticebus_seal_seconds",
     "Time to seal one batch of records, commit included.",
@@ -133,6 +138,11 @@ TAKE_SECONDS = Histogram(
 ALARMS = Gauge(
     "noticebus_alarms",
     "Alarms that are open.",
+    registry=REGISTRY,
+)
+CONFLICTS = Gauge(
+    "noticebus_conflicts",
+    "Pairs of the peer's checkpoints that contradict each other, until a person resolves them.",
     registry=REGISTRY,
 )
 ALARMS_RAISED = Counter(
