@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from services.exchange.agency import Agency, open_agency
 from services.exchange.effects import Answered, Effects, Taken
 from services.exchange.outbox import Draft
 from services.exchange.process import PARTS, Process
+from services.hhs.casework import CaseWork
 from services.keys import KeyRing
 from services.ledger.records import make_record
 from services.ledger.store import Transaction, append
@@ -47,6 +48,15 @@ class Noted:
 
     async def answered(self, tx: Transaction, answers: Sequence[Answered]) -> None:
         self.answers += answers
+
+
+@dataclass
+class Worked(Noted):
+    """Effects of HHS that keep what they were given, too."""
+
+    async def apply(self, tx: Transaction, messages: Sequence[Taken]) -> None:
+        await CaseWork().apply(tx, messages)
+        await super().apply(tx, messages)
 
 
 @dataclass
@@ -114,16 +124,27 @@ async def two_agencies(
     home: Path, database: Callable[[str], str], redis_url: str, **changes: object
 ) -> AsyncIterator[Pair]:
     """Open both agencies, with keys of their own and each other's party file trusted."""
+    for name in ("ice", "hhs"):
+        settings = load(name, home=home)
+        KeyRing.generate(settings.keys_folder, settings.domain, name)
+    urls = {name: database(name) for name in ("ice", "hhs")}
+    async with opened_again(home, urls, redis_url, **changes) as pair:
+        await trust(pair.ice, pair.hhs)
+        await trust(pair.hhs, pair.ice)
+        yield pair
+
+
+@asynccontextmanager
+async def opened_again(
+    home: Path, urls: Mapping[str, str], redis_url: str, **changes: object
+) -> AsyncIterator[Pair]:
+    """Open two agencies on the keys and databases that they have."""
     configure(agency="test", process="test", level="WARNING")
     everyone = {
-        name: settings_of(name, home, database_url=database(name), redis_url=redis_url, **changes)
-        for name in ("ice", "hhs")
+        name: settings_of(name, home, database_url=url, redis_url=redis_url, **changes)
+        for name, url in urls.items()
     }
-    for settings in everyone.values():
-        KeyRing.generate(settings.keys_folder, settings.domain, settings.agency)
     async with open_agency(everyone["ice"]) as ice, open_agency(everyone["hhs"]) as hhs:
-        await trust(ice, hhs)
-        await trust(hhs, ice)
         yield Pair(ice, hhs, redis_url)
 
 

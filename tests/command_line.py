@@ -1,7 +1,13 @@
-"""The real command, as a process of its own, for tests of the command line."""
+"""The real command, as a process of its own, for tests of the command line.
+
+Long-lived commands start as the shell starts them. The hundreds of short ones are forked from one
+process that has imported the program already, because importing is most of what they would do.
+"""
 
 import json
+import multiprocessing
 import os
+import pkgutil
 import subprocess
 import sys
 import time
@@ -9,13 +15,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+
+import schemas
+import services
 
 PROGRAM = [sys.executable, "-c", "from services.cli import main; main()"]
 ROOT = Path(__file__).parents[1]
 COMMAND_SECONDS = 60.0
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.2
+
+_forked = multiprocessing.get_context("forkserver")
+_forked.set_forkserver_preload(
+    [
+        module.name
+        for package in (schemas, services)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not {"__main__", "migrations"} & set(module.name.split("."))
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -39,22 +59,30 @@ class CommandLine:
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, line: str, *more: str, stdin: str | None = None) -> Done:
-        done = subprocess.run(
-            [*PROGRAM, *line.split(), *more],
-            env=self._environment(),
-            cwd=self.home.parent,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+    def __call__(self, line: str, *more: str, stdin: str | bytes | None = None) -> Done:
+        with TemporaryDirectory() as folder:
+            streams = [Path(folder, name) for name in ("in", "out", "err")]
+            said = stdin.encode() if isinstance(stdin, str) else stdin
+            streams[0].write_bytes(said or b"")
+            arguments = [*line.split(), *more]
+            process = _forked.Process(
+                target=_execute,
+                args=(arguments, self.variables, self.home.parent, streams),
+            )
+            process.start()
+            process.join(COMMAND_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                raise TimeoutError(f"{arguments} ran for more than {COMMAND_SECONDS} s")
+            out, err = (path.read_text(encoding="utf-8") for path in streams[1:])
+            code = process.exitcode
+            process.close()
+        assert "Traceback" not in err, err
+        assert code is not None
+        return Done(code, out, err)
 
-    def json(self, line: str, *more: str, stdin: str | None = None) -> Any:
+    def json(self, line: str, *more: str, stdin: str | bytes | None = None) -> Any:
         """Run a command that has to succeed, for its JSON."""
         done = self(line, *more, "-o", "json", stdin=stdin)
         assert done.code == 0, done.err
@@ -64,7 +92,7 @@ class CommandLine:
         """Start a command, to be interrupted; the caller ends it."""
         return subprocess.Popen(
             [*PROGRAM, *line.split()],
-            env=self._environment(),
+            env=self.variables,
             cwd=self.home.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -78,7 +106,7 @@ class CommandLine:
         with log.open("ab") as sink:
             process = subprocess.Popen(
                 [*PROGRAM, "run", agency],
-                env=self._environment(),
+                env=self.variables,
                 cwd=self.home.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -92,7 +120,9 @@ class CommandLine:
             process.wait(COMMAND_SECONDS)
         assert process.returncode == 0, log.read_text()
 
-    def _environment(self) -> dict[str, str]:
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the command sees of the environment."""
         ours = {name: value for name, value in os.environ.items() if "NOTICEBUS" not in name}
         return {
             **ours,
@@ -102,9 +132,39 @@ class CommandLine:
         }
 
 
+def introduce(noticebus: CommandLine, agency: str) -> None:
+    """Let the other agency trust this one's party file, by its fingerprint."""
+    peer = "hhs" if agency == "ice" else "ice"
+    file = noticebus.home / f"{agency}.party.json"
+    assert noticebus(f"--agency {agency} --yes party export {file}").code == 0
+    parties = noticebus.json(f"--agency {agency} party list")["items"]
+    [own] = [p for p in parties if p["agency"] == agency and p["status"] == "current"]
+    done = noticebus(f"--agency {peer} party trust {file} --fingerprint {own['fingerprint']}")
+    assert done.code == 0, done.err
+
+
 def until(what: str, condition: Callable[[], bool]) -> None:
     """Wait for a condition, looking a few times a second."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited too long for {what}"
         time.sleep(POLL_SECONDS)
+
+
+def _execute(
+    arguments: list[str], environment: dict[str, str], folder: Path, streams: list[Path]
+) -> NoReturn:
+    """Become the command: its arguments, environment, folder and standard streams."""
+    from services.cli import main
+
+    for number, path in enumerate(streams):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND * (number > 0), 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.argv = ["noticebus", *arguments]
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    main()
+    raise AssertionError("the command always exits")

@@ -74,7 +74,7 @@ class DocketMade:
         }
         return self.add(CROSSWALK, **defaults | values)
 
-    def proceeding(self, key: int = PROCEEDING, /, **values: Any) -> "DocketMade":
+    def proceeding(self, key: int | str = PROCEEDING, /, **values: Any) -> "DocketMade":
         """Add a proceeding that is open and says nothing."""
         defaults: dict[str, Any] = {
             "IDNPROCEEDING": key,
@@ -85,7 +85,7 @@ class DocketMade:
         }
         return self.add(PROCEEDINGS, **defaults | values)
 
-    def hearing(self, key: int = HEARING, /, **values: Any) -> "DocketMade":
+    def hearing(self, key: int | str = HEARING, /, **values: Any) -> "DocketMade":
         """Add a schedule row of a hearing in Houston that was put off."""
         defaults: dict[str, Any] = {
             "IDNSCHEDULE": key,
@@ -155,4 +155,4 @@ def rejected(docket: Docket) -> list[tuple[str, int, str]]:
     """Read a docket to its end; returns file, line and code of its rejects."""
     for _ in docket.findings():
         pass
-    return [(reject.file, reject.line, reject.code) for reject in sorted(docket.rejects)]
+    return [(reject.file, reject.line, reject.code) for reject in docket.rejects]

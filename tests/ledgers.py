@@ -4,20 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.checkpoint import Signer
+from services.ledger.anchor import Anchor
 from services.ledger.records import Record, make_record
 from services.ledger.sealer import Sealed, Sealer
-from services.ledger.store import Store, Transaction, append
+from services.ledger.store import Store, Transaction, append_returning
 from services.ledger.verify import verify
 from services.settings import SealerSettings
 
 ORIGIN = "ice.noticebus.example/noticebus/ice/1"
 LOG_KEY = Signer(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+_ANCHORS = TemporaryDirectory(prefix="anchors")
 START = datetime(2026, 11, 23, 21, 4, 5, 123456, tzinfo=UTC)
 
 
@@ -51,7 +55,7 @@ def some_records(count: int, *, actor: str | None = None) -> list[Record]:
 async def keep(store: Store, records: Sequence[Record], owes: str | None = None) -> list[int]:
     """Append records in a transaction of their own."""
     async with store.transaction() as tx:
-        return await append(tx, records, owes)
+        return await append_returning(tx, records, owes)
 
 
 class Answers:
@@ -64,14 +68,28 @@ class Answers:
         self.batches.append(sealed)
 
 
-def a_sealer(store: Store, answer: Answers | None = None, *, batch_max: int = 2000) -> Sealer:
+def a_sealer(
+    store: Store,
+    answer: Answers | None = None,
+    *,
+    batch_max: int = 2000,
+    interval_seconds: float = 0.05,
+    log_key: Signer = LOG_KEY,
+) -> Sealer:
     """Return a sealer with a key that is the same in all tests."""
     return Sealer(
         store,
-        log_key=LOG_KEY,
-        settings=SealerSettings(interval_seconds=0.05, batch_max=batch_max),
+        log_key=log_key,
+        settings=SealerSettings(interval_seconds=interval_seconds, batch_max=batch_max),
         answer=answer or Answers(),
+        anchor=anchor_of(store),
     )
+
+
+def anchor_of(store: Store) -> Anchor:
+    """Return the anchor of a store of a test: a file of its own, wherever it is opened again."""
+    path = Path(_ANCHORS.name) / str(store._settings["dbname"])
+    return Anchor(path, (LOG_KEY.verifier,))
 
 
 async def seal_all(sealer: Sealer) -> list[Sealed]:

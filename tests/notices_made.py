@@ -7,9 +7,10 @@ from typing import Any
 
 from schemas.codes import Treatment
 from schemas.envelope import Attributes, Kind, source_of
+from schemas.notice import ReasonCode
 from services.exchange.effects import Taken
 from services.exchange.outbox import declare_streams
-from services.ice.docket.findings import ConfirmCode, CourtKeys, Finding
+from services.ice.docket.findings import ConfirmCode, CourtKeys, Finding, TakenBack
 from services.ice.revisions import Revision
 from services.ledger.store import Store
 
@@ -118,6 +119,24 @@ def a_finding(
 def findings(count: int, **changes: Any) -> list[Finding]:
     """Return findings of as many children."""
     return [a_finding(number, **changes) for number in range(1, count + 1)]
+
+
+def taken_back(
+    number: int = 1,
+    *,
+    on: date = LONG_AGO,
+    code: ReasonCode = ReasonCode.HEARING_VACATED,
+) -> TakenBack:
+    """Return what a release says that does not have the hearing of `a_finding` as missed."""
+    finding = a_finding(number, on=on)
+    return TakenBack(
+        a_number=finding.a_number,
+        base_city=finding.base_city,
+        hearing_on=finding.hearing_on,
+        code=code,
+        file=finding.file,
+        line=finding.line,
+    )
 
 
 def recently(days: int = 3) -> date:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,14 +13,19 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from schemas.canonical import canonical
-from schemas.envelope import Kind, Lane
+from schemas.catalog import dataschema_of
+from schemas.envelope import Attributes, Kind, Lane, seal
+from services import replay
+from services.bus import Entry
 from services.exchange.agency import Agency
 from services.exchange.outbox import Draft
+from services.exchange.process import delivery_of
 from services.hhs import queue
 from services.hhs.casework import CaseWork
 from services.ice import obligations
 from services.ice.effects import IceEffects
-from tests.agencies import Pair, accept, running, two_agencies, until, value
+from services.replay import Planned, Ran, Selection, Target
+from tests.agencies import Pair, a_notice, accept, running, two_agencies, until, value
 from tests.notices_made import findings, recently
 
 HELD = "SELECT count(*) FROM inbox WHERE state = 'held'"
@@ -188,3 +193,71 @@ async def hold_back(ice: Agency, but: Draft) -> None:
 async def let_go(ice: Agency) -> None:
     """Let what was held back leave."""
     await change(ice, "UPDATE outbox SET stream = ltrim(stream, '-')")
+
+
+# Messages of which each step of `take` makes one transaction.
+CHUNK = 420
+
+
+async def take(ice: Agency, hhs: Agency, count: int) -> None:
+    """Let HHS take so many new notices as delivery takes them, with no bus between."""
+    delivery = delivery_of(hhs, CaseWork())
+    for first in range(1, count + 1, CHUNK):
+        upto = min(first + CHUNK, count + 1)
+        await delivery.take([an_entry(ice, sequence) for sequence in range(first, upto)])
+
+
+def an_entry(ice: Agency, sequence: int) -> Entry:
+    """Return a new notice as it stands on its stream."""
+    draft = a_notice()
+    assert draft.notice_id is not None
+    attributes = Attributes(
+        id=draft.message_id,
+        kind=Kind.FTA,
+        version=1,
+        source=ice.source,
+        subject=draft.notice_id,
+        time=draft.made_at,
+        sequence=sequence,
+        correlationid=draft.notice_id,
+        recipient=ice.peer,
+        lane=Lane.LIVE,
+        partition=0,
+        generation=1,
+        revision=1,
+        commitment=draft.commitment,
+        dataschema=dataschema_of(Kind.FTA, 1),
+    )
+    jws = seal(
+        attributes,
+        data=draft.body,
+        signing=ice.ring.signing,
+        encrypt_to=ice.directory.encrypt_to,
+        salt=draft.salt,
+    )
+    return Entry(attributes.stream, f"{sequence}-1", jws, 1)
+
+
+async def follows_from_records(agency: Agency) -> Mapping[str, int]:
+    """Check that every projection is what records and contents make of it; rows by table."""
+    found = await replay.shadow(agency.store, agency.name)
+    assert not found.differing, (agency.name, found.differences[:5])
+    return found.rows
+
+
+async def plan(agency: Agency, *, to: str = "store", **selected: Any) -> Planned:
+    """Plan a replay of what is selected, from the store."""
+    return await replay.plan(
+        agency.store,
+        agency.name,
+        selection=Selection(**selected),
+        target=Target.of(to),
+        actor="operator",
+    )
+
+
+async def run(agency: Agency, planned: Planned, **given: Any) -> Ran:
+    """Run a plan, with its changes confirmed unless told otherwise."""
+    chosen: dict[str, Any] = {"actor": "operator", "reason": "drill"}
+    chosen |= {"confirm": planned.plan.changes} | given
+    return await replay.run(agency.store, agency.name, planned.plan, **chosen)

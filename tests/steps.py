@@ -12,19 +12,21 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from schemas.canonical import canonical, parse
+from schemas.canonical import b64, canonical, parse
 from schemas.catalog import body_of, dataschema_of
 from schemas.checkpoint import Signer, sign_checkpoint
 from schemas.envelope import Attributes, Kind, Lane, commitment, read, seal, stream_name
 from schemas.fields import Body
-from schemas.proof import append, leaf_hash, root_of
+from schemas.proof import append, consistency_proof, leaf_hash, range_root
 from services.bus import Entry, Publisher
+from services.exchange import rotation
 from services.exchange.agency import Agency
 from services.exchange.outbox import Draft
 from services.exchange.relay import Relay
+from services.exchange.store import heads
 from services.exchange.upkeep import Upkeep
 from services.ledger.records import make_record
-from tests.agencies import Pair, a_notice, accept
+from tests.agencies import Pair, a_notice, accept, value
 
 LIVE = "{ice.hhs.live.0}:out"
 TO_HHS = "{ice.hhs.control.0}:out"
@@ -79,6 +81,18 @@ async def change(agency: Agency, statement: str, *arguments: object) -> None:
         await tx.execute(statement, arguments)
 
 
+async def tell_no_heads(pair: Pair) -> None:
+    """Let both sides think for the next hour that a head of their whole future is under way.
+
+    Then control holds what the test is about, and nothing else.
+    """
+    for agency in (pair.ice, pair.hhs):
+        async with agency.store.transaction() as tx:
+            await heads.told(
+                tx, origin=agency.ring.log_key.name, size=2**40, since=0, now=datetime.now(UTC)
+            )
+
+
 def attributes_of(entry: Entry) -> Attributes:
     """Return what an entry says of itself."""
     claims = read(entry.jws).claims
@@ -100,7 +114,15 @@ def forged(pair: Pair, attributes: Attributes, body: bytes | None = None) -> Ent
     return Entry(attributes.stream, "1-1", jws, 1)
 
 
-def said(agency: Agency, kind: Kind, body: bytes | Body, *, sequence: int = 1) -> Entry:
+def said(
+    agency: Agency,
+    kind: Kind,
+    body: bytes | Body,
+    *,
+    sequence: int = 1,
+    generation: int = 1,
+    causation: UUID | None = None,
+) -> Entry:
     """Return a control message that an agency signed."""
     message_id = uuid7()
     attributes = Attributes(
@@ -112,11 +134,11 @@ def said(agency: Agency, kind: Kind, body: bytes | Body, *, sequence: int = 1) -
         time=datetime.now(UTC),
         sequence=sequence,
         correlationid=message_id,
-        causationid=None,
+        causationid=causation,
         recipient=agency.peer,
         lane=Lane.CONTROL,
         partition=0,
-        generation=1,
+        generation=generation,
         revision=None,
         commitment=None,
         dataschema=dataschema_of(kind, 1),
@@ -145,17 +167,65 @@ def received(
 
 
 def receipts(
-    hhs: Agency, records: Sequence[dict[str, Any]], *, signer: Signer | None = None, sequence: int
+    hhs: Agency,
+    records: Sequence[dict[str, Any]],
+    *,
+    first: int = 0,
+    signer: Signer | None = None,
+    sequence: int,
+    causation: UUID | None = None,
+    grown: Sequence[dict[str, Any]] = (),
 ) -> Entry:
-    """Return a receipts message for the first records of a ledger, its checkpoint signed."""
-    frontier = append([], 0, [leaf_hash(canonical(record)) for record in records])
+    """Return a receipts message for the first records of a ledger, its checkpoint signed.
+
+    It carries those from index `first` on; with `grown` also the proof that the ledger has these.
+    """
+    key = signer or hhs.ring.log_key
+    leaves = [leaf_hash(canonical(record)) for record in (grown or records)]
     size = len(records)
-    note = sign_checkpoint(size, root_of(frontier, size), signer or hhs.ring.log_key)
     body = {
         "schema_version": "receipts/1.0",
-        "index": 0,
-        "frontier": [],
-        "entries": [{"record": record} for record in records],
-        "checkpoint": note,
+        "index": first,
+        "frontier": [b64(each) for each in append([], 0, leaves[:first])],
+        "entries": [{"record": record} for record in records[first:]],
+        "checkpoint": sign_checkpoint(size, range_root(leaves[:size]), key),
     }
-    return said(hhs, Kind.RECEIPTS, canonical(body), sequence=sequence)
+    if grown:
+        proof = consistency_proof(size, len(grown), lambda at, end: range_root(leaves[at:end]))
+        body |= {
+            "schema_version": "receipts/1.1",
+            "grown": sign_checkpoint(len(grown), range_root(leaves), key),
+            "consistency": [b64(each) for each in proof],
+        }
+    return said(hhs, Kind.RECEIPTS, canonical(body), sequence=sequence, causation=causation)
+
+
+async def rotate(pair: Pair) -> None:
+    """Let ICE sign with a key that HHS does not trust yet."""
+    await rotation.rotate_signing_key(pair.ice, actor="tester")
+
+
+async def is_sealed(agency: Agency) -> bool:
+    """Return whether all that is on record is sealed and anchored, so that heads may tell of it."""
+    query = (
+        "SELECT (SELECT count(*) FROM unsealed) + h.size - coalesce(a.size, 0)"
+        " FROM log_head AS h LEFT JOIN anchored AS a USING (origin)"
+    )
+    return await value(agency, query) == 0
+
+
+_COSIGNED = "SELECT count(*) FROM cosignature WHERE size = (SELECT max(size) FROM checkpoint)"
+OWED = "SELECT count(*) FROM peer_head WHERE owed"
+
+
+async def settled(pair: Pair, *, cosignatures: int = 1) -> bool:
+    """Return whether each side cosigned the other's newest checkpoint, and owes nothing.
+
+    `cosignatures` counts those under each: one, and one more for each further witness.
+    """
+    for agency in (pair.ice, pair.hhs):
+        if await value(agency, _COSIGNED) != cosignatures or await value(agency, OWED) != 0:
+            return False
+        if await value(agency, "SELECT count(*) FROM unsealed") != 0:
+            return False
+    return True

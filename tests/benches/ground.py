@@ -4,9 +4,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +54,19 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in named.items()}
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What one command said as JSON, how long it took, and its peak resident memory.
+
+    `told` is how many lines of progress it wrote on the way: one every five seconds.
+    """
+
+    said: dict[str, Any]
+    seconds: float
+    peak_mb: float
+    told: int
+
+
 @dataclass
 class Ground:
     """A home with embedded servers, and the agencies' processes in it."""
@@ -72,17 +87,50 @@ class Ground:
             raise RuntimeError(f"`noticebus {line}` ended with {done.returncode}")
         return done.stdout.decode()
 
-    def start(self, agency: str) -> None:
-        """Start an agency's process and wait until it says that it is ready."""
+    def watched(self, *words: str) -> Watched:
+        """Run one command of `noticebus` in a process of its own and look at its memory."""
+        began, peak = time.perf_counter(), 0.0
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            subprocess.Popen(
+                [*NOTICEBUS, "--home", str(self.home), *words, "-o", "json"],
+                cwd=ROOT,
+                stdout=out,
+                stderr=err,
+            ) as process,
+        ):
+            while process.poll() is None:
+                peak = max(peak, _peak_or_none(process.pid))
+                time.sleep(0.05)
+            took = time.perf_counter() - began
+            out.seek(0)
+            err.seek(0)
+            said, told = out.read(), err.read()
+        sys.stderr.write(told.decode())
+        if process.returncode:
+            raise RuntimeError(f"`noticebus {' '.join(words)}` ended with {process.returncode}")
+        return Watched(json.loads(said), round(took, 2), peak, told.count(b"/s"))
+
+    def start(self, agency: str, **environment: str) -> None:
+        """Start an agency's process on a free port and wait until it says that it is ready.
+
+        Raises `RuntimeError` when it ends before, `OSError` when it is not ready in time.
+        """
         from urllib.error import URLError
         from urllib.request import urlopen
 
-        port = {"ice": 18081, "hhs": 18082}[agency]
+        port = free_port()
         with (self.home / f"{agency}.log").open("ab") as log:
             self.processes[agency] = subprocess.Popen(
                 [*NOTICEBUS, "--home", str(self.home), "run", agency],
                 cwd=ROOT,
-                env=dict(os.environ, NOTICEBUS_HTTP_PORT=str(port), NOTICEBUS_LOG="WARNING"),
+                env={
+                    **os.environ,
+                    "NOTICEBUS_HTTP_PORT": str(port),
+                    "NOTICEBUS_LOG": "WARNING",
+                    **environment,
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -92,6 +140,9 @@ class Ground:
                 with urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
                     return
             except (URLError, OSError):
+                # Were the port another's by now, ours would have ended.
+                if self.processes[agency].poll() is not None:
+                    raise RuntimeError(f"{agency} ended: see {self.home / agency}.log") from None
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
@@ -101,11 +152,12 @@ class Ground:
         return {name: peak_mb(process.pid) for name, process in self.processes.items()}
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Return each process' processor time, and that of the servers, in seconds."""
+        """Return the processor time of our processes and servers by name, in seconds."""
         spent: dict[str, float] = {}
-        for process in psutil.process_iter(["name", "cmdline"]):
-            line = " ".join(process.info["cmdline"] or [])
-            if str(self.home) in line or process.info["name"] in {"postgres", "valkey-server"}:
+        for process in psutil.process_iter(["name", "cmdline", "cwd"]):
+            # PostgreSQL's children work in its folder and name it nowhere else.
+            said = " ".join([*(process.info["cmdline"] or []), process.info["cwd"] or ""])
+            if str(self.home) in said:
                 times = process.cpu_times()
                 name = process.info["name"]
                 spent[name] = round(spent.get(name, 0.0) + times.user + times.system, 2)
@@ -120,6 +172,13 @@ class Ground:
         self.processes.clear()
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
 def peak_mb(pid: int) -> float:
     """Return the peak resident memory of a living process in megabytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -128,7 +187,24 @@ def peak_mb(pid: int) -> float:
     return 0.0
 
 
+def _peak_or_none(pid: int) -> float:
+    try:
+        return peak_mb(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+
+
 NOTICEBUS = [sys.executable, "-c", "import sys; from services.cli import main; sys.exit(main())"]
+
+
+def introduce(made: Ground, agency: str, peer: str) -> None:
+    """Let `peer` trust the newest party file of `agency`."""
+    file = made.home / f"{agency}-party.json"
+    file.unlink(missing_ok=True)
+    made.command(f"--agency {agency} --yes party export {file}")
+    listed = json.loads(made.command(f"--agency {agency} party list -o json"))
+    own = next(p for p in listed["items"] if p["agency"] == agency and p["status"] == "current")
+    made.command(f"--agency {peer} party trust {file} --fingerprint {own['fingerprint']}")
 
 
 @contextmanager
@@ -141,12 +217,7 @@ def ground(home: Path) -> Iterator[Ground]:
             for agency in ("ice", "hhs"):
                 made.command(f"--agency {agency} keys generate")
             for agency, peer in (("ice", "hhs"), ("hhs", "ice")):
-                file = home / f"{agency}-party.json"
-                made.command(f"--agency {agency} --yes party export {file}")
-                listed = json.loads(made.command(f"--agency {agency} party list -o json"))
-                own = next(p for p in listed["items"] if p["agency"] == agency)
-                trusted = own["fingerprint"]
-                made.command(f"--agency {peer} party trust {file} --fingerprint {trusted}")
+                introduce(made, agency, peer)
             yield made
         finally:
             made.stop()

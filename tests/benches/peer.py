@@ -17,8 +17,8 @@ from typing import Any
 
 from services.embedded import RedisServer
 
-# As many bytes as an envelope of ours has.
-PAYLOAD_BYTES = 2_000
+# As many bytes as the envelope of a notice from the docket has.
+PAYLOAD_BYTES = 3_900
 STREAM = "peer"
 # A line for each message would be measured along with it, and fill the pipe that nobody reads.
 QUIET = logging.getLogger("peer")

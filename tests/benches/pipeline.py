@@ -11,12 +11,15 @@ from uuid import UUID
 
 import psycopg
 
+from schemas.envelope import Lane
 from services.exchange.agency import open_agency
 from services.settings import load
 from tests.agencies import a_notice, accept
 from tests.benches.ground import NOTICEBUS, ROOT, Ground, ground, peak_mb, quantiles
 
 WAIT_SECONDS = 600.0
+# As the import accepts them: so many in a transaction.
+ACCEPTED_TOGETHER = 500
 
 
 def backlog(home: Path, *, missed: int, rows: int) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def backlog(home: Path, *, missed: int, rows: int) -> dict[str, Any]:
         imported = time.perf_counter() - began
         summary = json.loads(importing.stdout.read() if importing.stdout else b"{}")
         sent = int(summary["recorded"])
-        _until(made, "SELECT count(*) FROM sent WHERE answer = 'receipt'", sent)
+        until_all(made, "SELECT count(*) FROM sent WHERE answer = 'receipt'", sent)
         took = time.perf_counter() - began
         return {
             "rows": summary["rows"],
@@ -54,6 +57,37 @@ def backlog(home: Path, *, missed: int, rows: int) -> dict[str, Any]:
         }
 
 
+def exchange(home: Path, *, messages: int) -> dict[str, Any]:
+    """Accept `messages` notices and wait for the last verified receipt: what `peer` compares with.
+
+    Notices are made before the clock starts, as the peer's one message is; accepting, signing,
+    encrypting, storing on both sides, sealing and proving are on it.
+    """
+    with ground(home) as made:
+        for agency in ("ice", "hhs"):
+            made.start(agency)
+        return asyncio.run(_exchange(made, messages))
+
+
+async def _exchange(made: Ground, messages: int) -> dict[str, Any]:
+    drafts = [a_notice(lane=Lane.BACKLOG) for _ in range(messages)]
+    settings = load("ice", home=made.home).model_copy(update={"database_url": made.urls["ice"]})
+    async with open_agency(settings) as agency:
+        began = time.perf_counter()
+        for at in range(0, messages, ACCEPTED_TOGETHER):
+            await accept(agency, *drafts[at : at + ACCEPTED_TOGETHER])
+        accepted = time.perf_counter() - began
+    until_all(made, "SELECT count(*) FROM sent WHERE answer = 'receipt'", messages)
+    took = time.perf_counter() - began
+    return {
+        "messages": messages,
+        "seconds": round(took, 2),
+        "accept_seconds": round(accepted, 2),
+        "messages_per_second": round(messages / took),
+        "peak_memory_mb": made.memory_mb(),
+    }
+
+
 def latency(home: Path, *, per_second: int, seconds: int) -> dict[str, Any]:
     """Accept `per_second` notices for `seconds`, open loop: commit at ICE to verified receipt."""
     with ground(home) as made:
@@ -63,13 +97,26 @@ def latency(home: Path, *, per_second: int, seconds: int) -> dict[str, Any]:
 
 
 async def _latency(made: Ground, per_second: int, seconds: int) -> dict[str, Any]:
+    took = await measured(made, per_second, seconds)
+    return {
+        "notices": len(took),
+        "per_second": per_second,
+        "commit_to_verified_receipt_ms": quantiles([each * 1000 for _, each in took]),
+        "peak_memory_mb": made.memory_mb(),
+    }
+
+
+async def measured(made: Ground, per_second: int, seconds: int) -> list[tuple[float, float]]:
+    """Accept notices in an open loop; returns when each was committed, and seconds to receipt."""
     committed: dict[UUID, float] = {}
     receipted: dict[UUID, float] = {}
     total = per_second * seconds
     settings = load("ice", home=made.home).model_copy(update={"database_url": made.urls["ice"]})
     async with open_agency(settings) as agency:
         listening = asyncio.Event()
-        watcher = asyncio.create_task(_watch(made.urls["ice"], receipted, total, listening))
+        watcher = asyncio.create_task(
+            _watch(made.urls["ice"], receipted, committed, total, listening)
+        )
         await listening.wait()
 
         async def send(at: float) -> None:
@@ -84,17 +131,15 @@ async def _latency(made: Ground, per_second: int, seconds: int) -> dict[str, Any
                 group.create_task(send(began + number / per_second))
         async with asyncio.timeout(WAIT_SECONDS):
             await watcher
-    took = [(receipted[each] - at) * 1000 for each, at in committed.items()]
-    return {
-        "notices": total,
-        "per_second": per_second,
-        "commit_to_verified_receipt_ms": quantiles(took),
-        "peak_memory_mb": made.memory_mb(),
-    }
+    return [(at, receipted[each] - at) for each, at in committed.items()]
 
 
 async def _watch(
-    url: str, receipted: dict[UUID, float], total: int, listening: asyncio.Event
+    url: str,
+    receipted: dict[UUID, float],
+    committed: dict[UUID, float],
+    total: int,
+    listening: asyncio.Event,
 ) -> None:
     """Note when each receipt was committed at ICE: the commit tells those who listen."""
     since = datetime.now(UTC)
@@ -104,7 +149,8 @@ async def _watch(
     ):
         await ear.execute('LISTEN "window"')
         listening.set()
-        while len(receipted) < total:
+        # Others may be receipted at the same time: it ends with the last of ours.
+        while len(committed) < total or not committed.keys() <= receipted.keys():
             async for _ in ear.notifies(timeout=1.0, stop_after=1):
                 pass
             at = time.perf_counter()
@@ -161,7 +207,7 @@ def _peak(pid: int) -> float:
         return 0.0
 
 
-def _until(made: Ground, query: str, expected: int) -> None:
+def until_all(made: Ground, query: str, expected: int) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     with psycopg.connect(made.urls["ice"], autocommit=True) as connection:
         while True:

@@ -13,18 +13,21 @@ VERBS = {
     "demo": [],
     "run": [],
     "docket": ["import", "synthesize"],
-    "notice": ["send", "list", "show", "trace", "confirm", "dismiss"],
+    "notice": ["send", "list", "show", "trace", "confirm", "dismiss", "correct", "withdraw"],
     "queue": ["list", "take", "release", "outcome"],
     "overdue": [],
+    "watch": [],
     "report": ["usage"],
-    "dead": ["list", "show", "redrive"],
-    "replay": ["plan", "run"],
-    "ledger": ["verify", "checkpoint"],
-    "keys": ["generate", "show", "rotate"],
+    "dead": ["list", "show", "redrive", "discard"],
+    "replay": ["plan", "approve", "run", "pause", "list", "show", "cancel"],
+    "ledger": ["verify", "anchor", "conflicts", "checkpoint", "export"],
+    "proof": ["build", "verify", "absence"],
+    "keys": ["generate", "show", "rotate", "revoke", "index"],
     "party": ["export", "trust", "list"],
-    "bus": ["status", "groups"],
+    "token": ["create", "list", "revoke"],
+    "bus": ["status", "groups", "rebuild"],
     "schema": ["list", "show", "check", "export"],
-    "db": ["migrate"],
+    "db": ["migrate", "backup", "restore", "archive", "erase", "seen"],
     "doctor": [],
     "config": ["show"],
     "version": [],
@@ -45,6 +48,7 @@ def test_help_works_and_says_what_for(words: list[str], capsys: pytest.CaptureFi
 
     told = capsys.readouterr()
     assert f"Usage: {' '.join(['noticebus', *words])}" in told.out
+    assert "[[" not in told.out, "what may be left out has brackets already"
     assert told.err == ""
 
 

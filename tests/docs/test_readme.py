@@ -16,7 +16,10 @@ from services.cli.exits import ExitCode
 from services.settings import Settings, unknown_variables
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "DECISIONS.md", "CHANGELOG.md", "dockets/README.md")
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "DECISIONS.md", "CHANGELOG.md", "dockets/README.md"),
+    *("docs/replay-library.md", "docs/stolen-key.md"),
+)
 # Read outside `Settings`: by compose.yaml itself.
 COMPOSE_VARIABLES = {"NOTICEBUS_DOCKETS"}
 

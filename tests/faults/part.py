@@ -2,7 +2,8 @@
 
 `python -m tests.faults.part SETTINGS PARTS [DIE_AT]`: SETTINGS is a JSON file. With DIE_AT the
 process kills itself (SIGKILL) at that point the first time it comes there: `publish`, between the
-commit that numbered messages and XADD; `sign`, after a checkpoint was signed, before its commit.
+commit that numbered messages and XADD; `sign`, after a checkpoint was signed, before its commit;
+`anchor`, between that commit and the anchor.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from services.bus import Publisher
 from services.hhs import process as hhs
 from services.ice import process as ice
 from services.ledger import sealer
+from services.ledger.anchor import Anchor
 from services.settings import Settings
 
 MAINS = {"ice": ice.main, "hhs": hhs.main}
@@ -36,11 +38,17 @@ def main() -> None:
             Publisher.publish = _publish_never  # type: ignore[method-assign]  # the fault
         case ["sign"]:
             setattr(sealer, "sign_checkpoint", _sign_and_die)  # noqa: B010 - the fault
+        case ["anchor"]:
+            Anchor.write = _anchor_never  # type: ignore[method-assign]  # the fault
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(MAINS[settings.agency](settings, parts))
 
 
 async def _publish_never(self: Publisher, stream: str, envelopes: Sequence[bytes]) -> NoReturn:
+    _die()
+
+
+def _anchor_never(self: Anchor, note: str) -> NoReturn:
     _die()
 
 

@@ -1,6 +1,7 @@
 """Two agencies as real processes on servers of their own, for tests that kill some of them."""
 
 import asyncio
+import itertools
 import json
 import random
 import signal
@@ -9,17 +10,28 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import psutil
 
+from schemas.canonical import canonical, parse
+from schemas.notice import Notice
 from services.embedded import PostgresServer, RedisServer
+from services.exchange import alone
 from services.exchange.agency import Agency
+from services.exchange.contents import verify_contents
 from services.exchange.outbox import Draft
-from services.ledger.store import migrate
-from services.ledger.verify import verify
-from tests.agencies import Pair, accept, answered, two_agencies, until, value
+from services.exchange.store import locks
+from services.exchange.verifying import verify_log
+from services.ice.revisions import Revision, accept_revisions, record_of
+from services.ice.store import obligations
+from services.ice.store.obligations import NewObligation
+from services.ledger.sealer import SEALER_LOCK
+from services.ledger.store import append, migrate
+from services.replay.shadow import shadow
+from tests.agencies import Pair, answered, two_agencies, until, value
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("relay", "delivery", "sealer")
@@ -83,13 +95,31 @@ class Scene:
     async def accepted_and_answered(self, drafts: Sequence[Draft], *, seconds: float = 90) -> None:
         """Wait for the verified receipt of every notice, then check that nothing else remains."""
         await until(lambda: answered(self.pair.ice, drafts), "every receipt", seconds=seconds)
+        await self.nothing_remains(len(drafts))
+
+    async def nothing_remains(self, notices: int) -> None:
+        """Check that this many notices had one effect each, both ledgers hold, and all is quiet."""
         for agency in (self.pair.ice, self.pair.hhs):
             await until(partial(_at_rest, agency), f"{agency.name} at rest")
-        await self._one_effect_each(drafts)
+        await self._one_effect_each(notices)
         self._no_hot_loop()
         await self._ledgers_verify()
+        await self._state_is_what_records_make_of_it(notices)
 
-    async def _one_effect_each(self, drafts: Sequence[Draft]) -> None:
+    async def at_work(self, name: str) -> bool:
+        """Say whether a process has begun its part, by the lock that it then holds."""
+        agency, _, part = name.partition(" ")
+        ours = self.pair.ice if agency == "ice" else self.pair.hhs
+        match part:
+            case "relay":
+                return bool(await alone.living(ours, [alone.RELAY]))
+            case "delivery":
+                return bool(await alone.living(ours, alone.slots(agency)))
+            case _:
+                async with ours.store.transaction() as tx:
+                    return SEALER_LOCK in await locks.held(tx)
+
+    async def _one_effect_each(self, notices: int) -> None:
         hhs = self.pair.hhs
         taken = await value(hhs, "SELECT count(*) FROM inbox WHERE kind = 'fta'")
         cases = await value(hhs, "SELECT count(*) FROM case_file")
@@ -98,7 +128,7 @@ class Scene:
             "SELECT count(*) - count(DISTINCT message_id) FROM record"
             " WHERE action = 'message.received'",
         )
-        assert (taken, cases, records) == (len(drafts), len(drafts), 0)
+        assert (taken, cases, records) == (notices, notices, 0)
 
     def _no_hot_loop(self) -> None:
         living = {name: psutil.Process(p.pid) for name, p in self.processes.items()}
@@ -110,9 +140,18 @@ class Scene:
 
     async def _ledgers_verify(self) -> None:
         for agency in (self.pair.ice, self.pair.hhs):
-            report = await verify(agency.store, log_keys=[agency.ring.log_key.verifier])
-            assert report.difference is None, report
-            assert report.size > 0
+            verified = await verify_log(agency.store, agency.settings)
+            assert verified.difference is None, verified
+            assert verified.report.size > 0
+            contents = await verify_contents(agency.store)
+            assert contents.difference is None, contents
+            assert contents.messages > 0
+
+    async def _state_is_what_records_make_of_it(self, notices: int) -> None:
+        for agency, table in ((self.pair.ice, "obligation"), (self.pair.hhs, "case_file")):
+            found = await shadow(agency.store, agency.name)
+            assert not found.differing, (agency.name, found.differences[:5])
+            assert found.rows[table] == notices
 
 
 async def _at_rest(agency: Agency) -> bool:
@@ -149,6 +188,70 @@ async def a_scene(folder: Path, *, seed: int) -> AsyncIterator[Scene]:
                 for process in scene.processes.values():
                     process.kill()
                     process.wait()
+
+
+# Each notice is of a child of its own; bodies of drafts are all of one.
+_CHILDREN = itertools.count(100_000_000)
+
+
+async def accept(ice: Agency, *drafts: Draft) -> None:
+    """Accept notices as an import does: obligation, revision, outbox and record together."""
+    now = datetime.now(UTC)
+    revisions = [_revision(draft) for draft in drafts]
+    async with ice.store.transaction() as tx:
+        added = await obligations.add(tx, [_obligation(each, now) for each in revisions])
+        assert len(added) == len(drafts)
+        commitments = await accept_revisions(tx, revisions, now)
+        records = [
+            record_of(
+                "notice.recorded",
+                now=now,
+                actor="importer",
+                office=revision.notice.aor_code,
+                notice_id=revision.notice.notice_id,
+                revision=revision,
+                commitment=commitment,
+            )
+            for revision, commitment in zip(revisions, commitments, strict=True)
+        ]
+        await append(tx, records)
+
+
+def _revision(draft: Draft) -> Revision:
+    body = canonical({**parse(draft.body), "a_number": f"A{next(_CHILDREN)}"})
+    return Revision(
+        notice=Notice.model_validate_json(body),
+        body=body,
+        message_id=draft.message_id,
+        lane=draft.lane,
+        supersedes=None,
+    )
+
+
+def _obligation(revision: Revision, now: datetime) -> NewObligation:
+    notice = revision.notice
+    return NewObligation(
+        notice_id=notice.notice_id,
+        a_number=notice.a_number,
+        base_city=notice.base_city_code,
+        hearing_on=notice.hearing_on,
+        hearing_at=notice.hearing_at,
+        hearing_zone=notice.hearing_zone,
+        outcome=notice.outcome,
+        office=notice.aor_code,
+        lane=revision.lane,
+        state="recorded",
+        confirm=None,
+        confirm_code=None,
+        revision=1,
+        detected_at=now,
+        origin="docket",
+        release=notice.source_release,
+        eoir_case_key=notice.eoir_case_key,
+        eoir_proceeding_key=notice.eoir_proceeding_key,
+        eoir_schedule_key=notice.eoir_schedule_key,
+        content_id=None,
+    )
 
 
 async def accept_slowly(

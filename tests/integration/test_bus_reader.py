@@ -5,10 +5,13 @@ Each test is a trap of FastStream's or of Redis Streams' that would lose, strand
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import CapturingLogger
 
-from schemas.errors import UnavailableError
+from schemas.errors import UnavailableError, wordings
 from services.bus import Publisher
+from services.bus import reader as reader_module
 from services.embedded import RedisServer
+from services.telemetry.metrics import REGISTRY
 from tests.readers import (
     CONSUMER,
     GROUP,
@@ -190,13 +193,16 @@ async def test_entries_that_are_no_messages_reach_the_taker_and_stop_nobody(
 
 
 async def test_trimmed_pending_entries_are_counted_and_not_waited_for(
-    redis_url: str, publisher: Publisher, redis: Redis
+    redis_url: str, publisher: Publisher, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told = CapturingLogger()
+    monkeypatch.setattr(reader_module, "log", told)
     recipient = Recipient()
     ids = await publisher.publish(STREAM, numbered(1, 5))
     await redis.xgroup_create(STREAM, GROUP, id="0")
     await redis.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=4)
     await publisher.trim(STREAM, ids[2])
+    raised = alarms("NB-5003")
 
     async with running(a_reader(redis_url, recipient)) as reader:
         await until(lambda: len(recipient.taken) >= 3)
@@ -204,6 +210,20 @@ async def test_trimmed_pending_entries_are_counted_and_not_waited_for(
 
         assert reader.trimmed == 2
     assert recipient.taken == numbered(3, 5)
+    assert alarms("NB-5003") == raised + 1
+    [line] = [call for call in told.calls if call.kwargs.get("code") == "NB-5003"]
+    assert (line.method_name, line.args) == (
+        "error",
+        ("entries were removed before they were taken",),
+    )
+    assert (line.kwargs["count"], line.kwargs["first"]) == (2, ids[0])
+    assert wordings()["NB-5003"].sentence.format(**line.kwargs) == (
+        f"2 entries of stream {STREAM} were removed before they were taken"
+    )
+
+
+def alarms(code: str) -> float:
+    return REGISTRY.get_sample_value("noticebus_alarms_raised_total", {"code": code}) or 0.0
 
 
 async def test_no_password_reaches_an_error(own_redis: RedisServer) -> None:

@@ -355,8 +355,9 @@ def test_fault_is_named_on_its_line_and_the_rest_goes_on(tmp_path: Path, fault: 
 
     with open_docket(folder) as docket:
         findings = list(docket.findings())
+        rejects = [(reject.file, reject.line, reject.code) for reject in docket.rejects]
 
-    assert [(r.file, r.line, r.code) for r in sorted(docket.rejects)] == [(file, line, code)]
+    assert rejects == [(file, line, code)]
     assert [finding.keys.case_key for finding in findings] == [500]
     assert findings[0].decision is Treatment.SEND
 
@@ -367,12 +368,18 @@ def test_fix_of_each_fault_needs_no_more_than_the_column(code: str) -> None:
     assert "{" not in Reject("tbl_schedule.csv", 3, code, "ADJ_DATE").fix
 
 
-def test_nationality_that_nobody_knows_stops_the_row_of_the_case(tmp_path: Path) -> None:
-    folder = an_order(tmp_path / "docket").case(OTHER, NAT="Q7")
+def test_nationality_and_language_that_nobody_knows_turn_no_child_away(tmp_path: Path) -> None:
+    folder = an_order(tmp_path / "docket").case(OTHER, NAT="Q7", LANG="Q7Z")
     other_order(folder)
 
     with open_docket(folder.write()) as docket:
-        assert rejected(docket) == [(CASES, 3, "NB-1037")]
+        findings = {finding.keys.case_key: finding.content for finding in docket.findings()}
+        assert list(docket.rejects) == []
+
+    told = findings[OTHER]
+    assert (told["nationality_raw"], told["language_raw"]) == ("Q7", "Q7Z")
+    assert not {"nationality", "language"} & told.keys()
+    assert {"nationality", "language"} <= findings[500].keys()
 
 
 def test_crosswalk_rows_that_name_two_children_are_both_rejected(tmp_path: Path) -> None:
@@ -394,9 +401,9 @@ def test_crosswalk_rows_that_agree_are_one_and_the_newer_speaks(tmp_path: Path) 
 
     with open_docket(folder) as docket:
         (finding,) = docket.findings()
+        assert list(docket.rejects) == []
 
     assert finding.content["name_given"] == "Newer"
-    assert not docket.rejects
 
 
 def test_fault_of_one_child_in_two_hearings_is_one_reject(tmp_path: Path) -> None:

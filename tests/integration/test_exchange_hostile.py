@@ -13,11 +13,10 @@ from schemas.canonical import b64, canonical
 from schemas.envelope import MESSAGE_BYTES_MAX, Attributes, Kind, Lane, commitment, read, seal
 from schemas.errors import RejectedError
 from services.bus import Publisher
-from services.exchange import dead
+from services.exchange import dead, rotation
 from services.exchange.aside import UNKNOWN_KEY
 from services.exchange.outbox import BODY_BYTES_MAX
 from services.exchange.process import delivery_of
-from services.keys import KeyRing
 from tests.agencies import Pair, a_notice, accept, answered, trust, two_agencies, until, value
 from tests.forgery import ATTRIBUTES
 from tests.vectors.make import ENCRYPT_TO, SIGNING
@@ -33,8 +32,7 @@ async def pair(home: Path, database: Callable[[str], str], redis_url: str) -> As
 
 
 async def test_a_key_that_is_trusted_later_lets_the_same_bytes_be_redriven(pair: Pair) -> None:
-    KeyRing.rotate(pair.ice.settings.keys_folder)
-    await pair.ice.reload()
+    await rotation.rotate_signing_key(pair.ice, actor="tester")
     draft = a_notice()
     await accept(pair.ice, draft)
     async with pair.running():
@@ -43,7 +41,6 @@ async def test_a_key_that_is_trusted_later_lets_the_same_bytes_be_redriven(pair:
         assert (letter.cause, letter.authentic) == (UNKNOWN_KEY, False)
         assert await value(pair.hhs, "SELECT count(*) FROM inbox WHERE kind = 'fta'") == 0
 
-        await register_party(pair)
         await trust(pair.hhs, pair.ice)
         delivery = delivery_of(pair.hhs, pair.hhs_noted)
         redriven = await dead.redrive(delivery, letter, actor="clerk", reason="trusted now")
@@ -105,8 +102,8 @@ async def test_receipts_that_do_not_prove_discharge_nothing(pair: Pair, damage: 
     draft = a_notice()
     await accept(pair.ice, draft)
     async with pair.running(ice=("relay",)):
-        await until(lambda: any_entry(pair, CONTROL), "the receipts")
-    genuine = (await stream_bytes(pair, CONTROL))[-1]
+        await until(lambda: receipts_on(pair, CONTROL), "the receipts")
+    genuine = (await receipts_on(pair, CONTROL))[-1]
     body = json.loads(json.loads(json.dumps(payload_of(genuine)))["data"])
     entry = next(e for e in body["entries"] if "record" in e)
     if damage == "record":
@@ -167,14 +164,6 @@ async def attributes_of(pair: Pair, message_id: UUID) -> Attributes:
     return claims
 
 
-async def register_party(pair: Pair) -> None:
-    from services.exchange import parties
-
-    own = pair.ice.ring.party(partitions=pair.ice.settings.partitions)
-    async with pair.ice.store.transaction() as tx:
-        await parties.register_own(tx, own)
-
-
 async def state_at_ice(pair: Pair, message_id: UUID, answer: str) -> bool:
     found = await value(pair.ice, "SELECT answer FROM sent WHERE message_id = %s", message_id)
     return found == answer
@@ -197,9 +186,14 @@ async def dead_letter_at_ice(pair: Pair, envelope: bytes) -> bool:
     return await value(pair.ice, query, digest) == 1
 
 
-async def any_entry(pair: Pair, stream: str) -> bool:
-    async with bus(pair) as publisher:
-        return bool(await publisher.length(stream))
+async def receipts_on(pair: Pair, stream: str) -> list[bytes]:
+    """Return the envelopes on a control stream that carry receipts; heads stand beside them."""
+    return [jws for jws in await stream_bytes(pair, stream) if kind_of(jws) is Kind.RECEIPTS]
+
+
+def kind_of(jws: bytes) -> Kind | None:
+    claims = read(jws).claims
+    return None if claims is None else claims.kind
 
 
 async def stream_bytes(pair: Pair, stream: str) -> list[bytes]:

@@ -10,10 +10,9 @@ from uuid_utils.compat import uuid7
 from schemas.envelope import Kind, Lane
 from schemas.errors import ConflictError
 from schemas.reply import Resend
-from services.exchange import dead, parties
+from services.exchange import dead
 from services.exchange.process import delivery_of
 from services.exchange.unauthenticated import record_ended_minutes
-from services.keys import KeyRing
 from tests.agencies import Pair, a_notice, trust, two_agencies, value
 from tests.steps import (
     LIVE,
@@ -24,6 +23,7 @@ from tests.steps import (
     forged,
     on_stream,
     relay,
+    rotate,
     rows,
     said,
     sent,
@@ -157,12 +157,9 @@ async def test_a_dead_letter_that_is_still_wrong_says_what_is_wrong_now(pair: Pa
     assert (redriven.state, redriven.cause) == ("open", "NB-2100")
     (after,) = await dead.listed(pair.hhs)
     assert (after.cause, after.authentic) == ("NB-2100", True)
-
-
-async def rotate(pair: Pair) -> None:
-    """Let ICE sign with a key that HHS does not trust yet."""
-    KeyRing.rotate(pair.ice.settings.keys_folder)
-    await pair.ice.reload()
-    own = pair.ice.ring.party(partitions=pair.ice.settings.partitions)
-    async with pair.ice.store.transaction() as tx:
-        await parties.register_own(tx, own)
+    assert await value(pair.hhs, "SELECT state FROM inbox") == "refused"
+    assert await value(pair.hhs, "SELECT count(*) FROM outbox WHERE kind = 'refusal'") == 2
+    # The same again is nothing new to its sender, and no arrival.
+    await dead.redrive(delivery, letter, actor="clerk", reason="once more")
+    assert await value(pair.hhs, "SELECT count(*) FROM outbox WHERE kind = 'refusal'") == 2
+    assert await value(pair.hhs, "SELECT arrivals FROM dead_letter") == 1

@@ -3,7 +3,6 @@
 import base64
 import csv
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +16,8 @@ from redis import Redis
 from services.embedded import Servers, attach
 from services.exchange.process import delivery_of
 from tests.agencies import a_notice, two_agencies
-from tests.command_line import CommandLine, until
-from tests.integration.test_cli_whole_way import introduce
+from tests.benches.ground import free_port
+from tests.command_line import CommandLine, introduce, until
 from tests.steps import TO_ICE, on_stream, relay, rows, sent
 
 # One child of the docket, one whose row is rejected, and one whose notice becomes a dead letter.
@@ -88,7 +87,7 @@ def a_docket(noticebus: CommandLine, folder: Path) -> None:
     noticebus.json(f"docket synthesize {folder} --rows 120 --missed 6 --seed 5")
     with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
         sends = {row["IDNCASE"] for row in csv.DictReader(file) if row["expected"] == "send"}
-    with (folder / "crosswalk.csv").open(encoding="utf-8-sig", newline="") as file:
+    with (folder / "crosswalk.csv").open(encoding="utf-8", newline="") as file:
         heading, *crosswalk = csv.reader(file)
     whole = [row for row in crosswalk if len(row) == len(heading)]
     missed = next(row for row in whole if row[0] in sends)
@@ -122,12 +121,6 @@ def by_a_hand(child: tuple[str, ...]) -> dict[str, object]:
             "as_of": "2024-01-01",
         },
     }
-
-
-def a_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def outside_the_databases(home: Path, servers: Servers) -> Iterator[tuple[str, bytes]]:
@@ -179,7 +172,7 @@ async def test_the_words_of_a_failure_stay_out_of_logs_attempts_and_refusals(
 
 @pytest.mark.timeout(300)
 def test_nothing_on_the_whole_way_says_who_the_child_is(home: Path, servers: Servers) -> None:
-    ports = {agency: a_port() for agency in ("ice", "hhs")}
+    ports = {agency: free_port() for agency in ("ice", "hhs")}
     processes = {
         agency: CommandLine(home, {"NOTICEBUS_HTTP_PORT": str(port)})
         for agency, port in ports.items()
@@ -213,7 +206,7 @@ def test_nothing_on_the_whole_way_says_who_the_child_is(home: Path, servers: Ser
         stranger = noticebus("notice send -o json", stdin=json.dumps(by_a_hand(CHILDREN[2])))
         assert stranger.code == 0, stranger.err
         until("a dead letter", lambda: bool(noticebus.json("--agency hhs dead list")["items"]))
-        [letter] = noticebus.json("--agency hhs dead list")["items"]
+        [letter] = noticebus.json("--agency hhs dead list --letters")["items"]
         say(f"--agency hhs dead show {letter['dead_id']}")
         for port in ports.values():
             for page in ("metrics", "ready"):

@@ -122,6 +122,13 @@ async def test_what_is_due_first_comes_first(hhs: Store) -> None:
     assert [*page, *rest] == items
 
 
+async def test_a_state_that_no_case_has_is_refused_with_those_there_are(hhs: Store) -> None:
+    with pytest.raises(RejectedError, match="NB-8004 lost is no state of a case") as caught:
+        await queue.listed(hhs, states=["unowned", "lost"])
+
+    assert "unowned" in caught.value.fix
+
+
 async def test_taking_a_case_tells_ice_that_somebody_has_it_and_not_who(hhs: Store) -> None:
     [notice_id] = await arrive(hhs, a_new())
 

@@ -123,7 +123,7 @@ async def test_a_reply_that_cannot_be_ours_is_refused(ice: Store) -> None:
     ours = Acknowledgement(notice_id=notice_id, at=NOW)
     theirs = Acknowledgement(notice_id=stranger, at=NOW)
     good = a_reply(Kind.ACKNOWLEDGEMENT, notice_id, 1, ours)
-    head = Head(checkpoint="x", consistency=(), highest={})
+    head = Head(checkpoint="x", consistency=(), highest={}, since=0)
 
     for message, code in (
         (a_reply(Kind.ACKNOWLEDGEMENT, stranger, 1, theirs), "NB-1082"),

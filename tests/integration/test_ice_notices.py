@@ -10,11 +10,10 @@ import pytest
 
 from schemas.codes import Treatment
 from schemas.errors import ConflictError, NotFoundError, RejectedError
-from schemas.notice import PERSONAL_FIELDS, ReasonCode
+from schemas.notice import PERSONAL_FIELDS
 from services.ice import notices, obligations
-from services.ice.docket.findings import TakenBack
 from services.ledger.store import Store
-from tests.notices_made import a_finding, by_hand, opened_store
+from tests.notices_made import a_finding, by_hand, opened_store, taken_back
 
 
 @pytest.fixture
@@ -56,14 +55,7 @@ async def waiting_one(store: Store) -> notices.NoticeItem:
 
 async def taken_back_one(store: Store) -> notices.NoticeItem:
     """Return a sent notice that a person is asked to withdraw."""
-    finding = a_finding()
-    back = TakenBack(
-        a_number=finding.a_number,
-        base_city=finding.base_city,
-        hearing_on=finding.hearing_on,
-        code=ReasonCode.HEARING_VACATED,
-    )
-    for item in (finding, back):
+    for item in (a_finding(), taken_back()):
         await obligations.open_findings(store, [item], release="2026-11", actor="import")
     [notice] = await notices.listed(store)
     return notice
@@ -140,7 +132,8 @@ async def test_a_hand_sends_what_was_waiting_under_the_same_notice(ice: Store) -
         ({"sponsor": "somebody"}, "NB-1071", "sponsor"),
         ({"given_name": None, "family_name": None}, "NB-1000", "name_family"),
         ({"outcome": "DREW_A_BLANK"}, "NB-1000", "outcome"),
-        ({"nta_served": 3.5}, "NB-1075", "(input)"),
+        ({"nta_served": 3.5}, "NB-1000", "nta_served"),
+        ({"eoir_case_key": 10**20 - 1}, "NB-1000", "eoir_case_key"),
     ],
 )
 async def test_wrong_input_is_refused_with_its_place_and_fix(
@@ -178,7 +171,7 @@ async def test_confirming_sends_what_was_waiting_once(ice: Store) -> None:
     assert decision.item.state == "recorded"
     assert (body["notice_kind"], body["adj_reason_raw"]) == ("NEW", "11")
     assert (await records(ice))[-1] == ("notice.confirmed", "ok", "WHO_WAS_ABSENT")
-    assert await rows(ice, "SELECT content FROM obligation") == [(None,)]
+    assert await rows(ice, "SELECT content_id FROM obligation") == [(None,)]
 
 
 async def test_dismissing_sends_nothing_and_a_second_run_keeps_it(ice: Store) -> None:

@@ -14,10 +14,18 @@ from schemas.codes import Treatment
 from schemas.envelope import Kind, Lane
 from schemas.notice import Notice, ReasonCode
 from services.ice import notices, obligations
-from services.ice.docket.findings import ConfirmCode, CourtKeys, TakenBack
+from services.ice.docket.findings import ConfirmCode, CourtKeys
+from services.ice.docket.rejects import Reject
 from services.ice.obligations import Opened
 from services.ledger.store import Store
-from tests.notices_made import a_finding, by_hand, findings, opened_store, recently
+from tests.notices_made import (
+    a_finding,
+    by_hand,
+    findings,
+    opened_store,
+    recently,
+    taken_back,
+)
 
 
 @pytest.fixture
@@ -44,16 +52,6 @@ async def bodies(store: Store) -> list[dict[str, Any]]:
         store, "SELECT p.body FROM outbox JOIN payload AS p USING (message_id) ORDER BY position"
     )
     return [json.loads(row[0]) for row in found]
-
-
-def taken_back(number: int = 1, code: ReasonCode = ReasonCode.HEARING_VACATED) -> TakenBack:
-    finding = a_finding(number)
-    return TakenBack(
-        a_number=finding.a_number,
-        base_city=finding.base_city,
-        hearing_on=finding.hearing_on,
-        code=code,
-    )
 
 
 async def test_a_finding_becomes_a_notice_with_record_and_outbox_row(ice: Store) -> None:
@@ -261,14 +259,14 @@ async def test_what_waits_and_is_taken_back_goes_on_waiting_and_says_so(ice: Sto
 async def test_a_finding_that_breaks_the_schema_is_refused_and_the_rest_goes_on(
     ice: Store,
 ) -> None:
+    rejects: list[Reject] = []
     wrong = a_finding(2, name_family="x" * 65)
 
-    opened = await open_all(ice, [a_finding(1), wrong, a_finding(3)])
+    opened = await open_all(ice, [a_finding(1), wrong, a_finding(3)], refuse=rejects.append)
 
-    [refused] = opened.refused
-    assert opened.recorded == 2
-    assert refused.finding is wrong
-    assert (refused.error.code, refused.error.where["field"]) == ("NB-1000", "name_family")
+    assert opened == Opened(recorded=2, refused=1)
+    [reject] = rejects
+    assert (reject.line, reject.code, reject.column) == (wrong.line, "NB-1000", "name_family")
 
 
 async def test_the_lane_follows_the_age_of_the_hearing_unless_forced(ice: Store) -> None:

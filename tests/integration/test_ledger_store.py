@@ -5,17 +5,23 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from schemas.errors import ConflictError, RejectedError, UnavailableError
 from services.embedded import PostgresServer
+from services.exchange.store import incoming
 from services.ledger.records import make_record
-from services.ledger.store import Store, append, migrate, notify
-from tests.ledgers import keep, opened, some_records
+from services.ledger.store import Store, Transaction, append, migrate, notify, together
+from services.ledger.store.migration import MIGRATIONS
+from tests.ledgers import keep, opened, some_records, until
+
+NEWEST = max(file.name[:4] for file in (MIGRATIONS / "versions").glob("*.py"))
 
 Database = Callable[[str], str]
 
@@ -70,6 +76,127 @@ async def test_error_in_a_transaction_leaves_nothing_behind(database: Database) 
     assert rows(url, "SELECT * FROM record") == rows(url, "SELECT * FROM unsealed") == []
 
 
+async def test_pipelined_transaction_is_written_whole_or_not_at_all(database: Database) -> None:
+    url = database("ice")
+    async with opened(url) as store:
+
+        async def fail() -> None:
+            async with store.pipelined() as tx:
+                await append(tx, some_records(3))
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            await fail()
+        left = rows(url, "SELECT count(*) FROM record")
+        async with store.pipelined() as tx:
+            await append(tx, some_records(3))
+
+    assert left == [(0,)]
+    assert rows(url, "SELECT count(*) FROM record") == [(3,)]
+
+
+async def test_statement_of_a_pipelined_transaction_that_fails_at_its_end_undoes_it(
+    database: Database,
+) -> None:
+    url = database("ice")
+    twice = "INSERT INTO answer_batch (first_index, size, message_id) VALUES (0, 1, %s)"
+    async with opened(url) as store:
+
+        async def fail() -> None:
+            async with store.pipelined() as tx:
+                await append(tx, some_records(3))
+                for _ in range(2):
+                    await tx.execute(twice, [UUID(int=1)])
+
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await fail()
+        async with store.transaction() as tx:
+            await append(tx, some_records(1))
+
+    assert rows(url, "SELECT count(*) FROM record") == [(1,)]
+    assert rows(url, "SELECT * FROM answer_batch") == []
+
+
+async def test_failure_that_somebody_caught_is_no_commit(database: Database) -> None:
+    url = database("ice")
+    async with opened(url) as store:
+
+        async def fail() -> None:
+            async with store.pipelined() as tx:
+                await append(tx, some_records(3))
+                with suppress(psycopg.errors.DivisionByZero):
+                    async with tx.pipeline():
+                        await tx.execute("SELECT 1 / 0")
+
+        with pytest.raises(UnavailableError, match="NB-5001"):
+            await fail()
+
+    assert rows(url, "SELECT * FROM record") == []
+
+
+async def test_what_is_asked_together_is_answered_in_its_order_behind_the_lock(
+    database: Database,
+) -> None:
+    """The second asks when the first has committed, and sees what that one wrote."""
+    url = database("hhs")
+    stream = "{ice.hhs.live.0}:out"
+    async with opened(url) as store:
+
+        async def second() -> tuple[int, list[tuple[int, int]]]:
+            async with store.pipelined() as tx:
+                return await together(
+                    incoming.lock_stream(tx, stream, 1), incoming.gaps_of(tx, stream, 1)
+                )
+
+        async with store.transaction() as first:
+            await incoming.lock_stream(first, stream, 1)
+            waiting = asyncio.create_task(second())
+            await until(lambda: _somebody_waits(url))
+            await incoming.set_highest(first, stream, 1, 7)
+            await incoming.change_gaps(
+                first, stream, 1, closed=[], opened=[(2, 3)], now=datetime.now(UTC)
+            )
+
+        assert await waiting == (7, [(2, 3)])
+
+
+async def test_first_failure_of_what_is_asked_together_is_told(database: Database) -> None:
+    async with opened(database("ice")) as store:
+
+        async def ask(tx: Transaction, query: LiteralString) -> object:
+            return await (await tx.execute(query)).fetchone()
+
+        async def fail() -> None:
+            async with store.pipelined() as tx:
+                await together(
+                    ask(tx, "SELECT 1"), ask(tx, "SELECT 1 / 0"), ask(tx, "SELECT no_column")
+                )
+
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await fail()
+        async with store.pipelined() as tx:
+            answers = await together(ask(tx, "SELECT 1"), ask(tx, "SELECT 2"))
+
+    assert answers == ((1,), (2,))
+
+
+async def test_rows_of_a_pipeline_are_not_counted_before_they_were_fetched(
+    database: Database,
+) -> None:
+    async with opened(database("ice")) as store, store.pipelined() as tx:
+        cursor = await tx.execute("SELECT generate_series(1, 3)")
+
+        with pytest.raises(psycopg.ProgrammingError, match="fetching"):
+            assert cursor.rowcount
+        await cursor.fetchall()
+        assert cursor.rowcount == 3
+
+
+async def _somebody_waits(url: str) -> bool:
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    return await asyncio.to_thread(rows, url, query) != [(0,)]
+
+
 @pytest.mark.parametrize("table", ["record", "log_entry", "tile", "checkpoint"])
 @pytest.mark.parametrize("verb", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET {}"])
 async def test_audited_tables_only_grow(database: Database, table: str, verb: str) -> None:
@@ -80,8 +207,13 @@ async def test_audited_tables_only_grow(database: Database, table: str, verb: st
         "checkpoint": "note = ''",
     }[table]
 
+    url = database("ice")
+    with psycopg.connect(url, connect_timeout=10) as connection:
+        connection.execute(
+            "INSERT INTO record (action, recorded_at, record) VALUES ('a', now(), 'some bytes')"
+        )
     with (
-        psycopg.connect(database("ice"), connect_timeout=10) as connection,
+        psycopg.connect(url, connect_timeout=10) as connection,
         pytest.raises(psycopg.errors.RestrictViolation, match="append-only"),
     ):
         connection.execute(verb.format(table, column).encode())
@@ -100,7 +232,7 @@ def test_migrations_run_from_empty_and_twice(postgres: PostgresServer, agency: s
     migrate(url, agency)
 
     assert rows(url, tables) == first
-    assert rows(url, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert rows(url, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
 
 
 async def test_migrations_that_start_together_wait_for_each_other(
@@ -112,7 +244,7 @@ async def test_migrations_that_start_together_wait_for_each_other(
 
     await asyncio.gather(*(asyncio.to_thread(migrate, url, "ice") for _ in range(4)))
 
-    assert rows(url, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert rows(url, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
 
 
 def test_database_of_the_other_agency_is_refused(database: Database) -> None:

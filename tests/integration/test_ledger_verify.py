@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.checkpoint import Signer, sign_checkpoint
 from schemas.errors import EvidenceError
+from services.ledger.anchor import Anchor
 from services.ledger.records import make_record
 from services.ledger.store import Store
 from services.ledger.verify import Report, verify
-from tests.ledgers import LOG_KEY, ORIGIN, a_sealer, keep, opened, seal_all, some_records, tamper
+from tests.command_line import CommandLine
+from tests.ledgers import (
+    LOG_KEY,
+    ORIGIN,
+    a_sealer,
+    anchor_of,
+    keep,
+    opened,
+    seal_all,
+    some_records,
+    tamper,
+)
 
 Database = Callable[[str], str]
 
@@ -307,3 +320,46 @@ async def test_record_that_was_sealed_in_another_form_is_found(database: Databas
 
     assert isinstance(report.difference, EvidenceError)
     assert (report.difference.code, report.difference.where["index"]) == ("NB-3002", 0)
+
+
+async def test_the_tree_alone_finds_changed_records_and_hashes_and_says_what_it_left_out(
+    database: Database, home: Path
+) -> None:
+    url = database("ice")
+    command = CommandLine(home, {"NOTICEBUS_DATABASE_URL": url, "NOTICEBUS_ANCHOR": str(home)})
+    line = f"--agency ice ledger verify --tree-only --vkey {LOG_KEY.verifier.vkey()}"
+    async with opened(url) as store:
+        await fill(store)
+        # What stands beside the records is looked at by the whole check alone.
+        tamper(url, *CHANGES["the action of a record"][2])
+        tamper(url, *CHANGES["the name beside a record"][2])
+        whole = await check(store)
+        tree = await verify(store, log_keys=[LOG_KEY.verifier], tree_only=True)
+        assert whole.difference is not None
+        assert tree.difference is None
+        assert (tree.size, tree.verified, tree.checkpoints, tree.tiles) == (600, 600, 4, 2)
+        assert tree.openings == tree.erased == 0
+        Anchor(home / "ice.checkpoint", ()).write(anchor_of(store).read() or "")
+        left_out = ["columns", "openings", "times", "messages", "contents", "answers"]
+        said = command.json(line)
+        assert (said["valid"], said["not_checked"]) == (True, left_out)
+        assert f"not checked: {', '.join(left_out)}" in command(line).out
+
+        # The later in the log comes first, because the first difference is the one that is told.
+        _, _, [hash_changed] = CHANGES["a tile"]
+        changes: list[tuple[str, dict[str, Any], list[str]]] = [
+            ("NB-3035", {"n": 1, "index": 258}, [hash_changed.replace("n = 0", "n = 1")]),
+            CHANGES["a byte of a record after the last full tile"],
+            CHANGES["a byte of a record in a full tile"],
+        ]
+        for code, where, statements in changes:
+            tamper(url, *statements)
+            found = await verify(store, log_keys=[LOG_KEY.verifier], tree_only=True)
+            assert found.difference is not None
+            assert found.difference.code == code
+            assert {name: found.difference.where[name] for name in where} == where
+        done = command(line, "-o", "json")
+
+    assert done.code == 6
+    assert (done.data["valid"], done.data["difference"]["index"]) == (False, 7)
+    assert done.data["not_checked"] == left_out

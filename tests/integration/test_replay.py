@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +21,8 @@ from services.hhs import queue
 from services.hhs.projection import CaseProjection
 from services.ledger.store import Transaction
 from services.replay import Counts, Plan, Planned, Ran, Selection, Target
-from services.replay.running import _LOCK
+from services.replay.acts import RUN_LOCK
+from services.replay.store import plans
 from tests.agencies import value
 from tests.replays import Way, a_way, actions, change, erase, last_record, rows, snapshot
 
@@ -77,26 +78,6 @@ async def test_what_was_lost_or_damaged_is_restored_exactly(way: Way) -> None:
     assert ran.counts == planned.plan.counts
     assert await snapshot(way.hhs) == way.before["hhs"]
     assert (await plan(way.hhs)).plan.counts == Counts(same=11)
-
-
-async def test_a_lost_case_that_somebody_closed_stays_closed_and_counts_on(way: Way) -> None:
-    await change(way.hhs, "DELETE FROM case_file")
-
-    planned = await plan(way.hhs)
-    await run(way.hhs, planned, confirm=planned.plan.changes)
-
-    after = {row["notice_id"]: row for row in await rows(way.hhs, "case_file", "notice_id")}
-    before = {row["notice_id"]: row for row in way.before["hhs"] if "outcome_code" in row}
-    closed, was_closed = after[way.closed], before[str(way.closed)]
-    assert (closed["state"], closed["reply_revision"]) == ("closed", 2)
-    assert closed["outcome_code"] == "SAFE_MOVED"
-    assert closed["closed_at"] == datetime.fromisoformat(was_closed["closed_at"])
-    # Whose it was is not in the messages: it waits in the queue, and ICE is not told again.
-    taken = after[way.taken]
-    assert (taken["state"], taken["owner"], taken["reply_revision"]) == ("unowned", None, 1)
-    again = await queue.take(way.hhs.store, way.taken, actor="other")
-    assert again is not None
-    assert not again.first
 
 
 async def test_ice_restores_its_replies(way: Way) -> None:
@@ -191,7 +172,7 @@ async def test_one_replay_runs_at_a_time(way: Way) -> None:
     planned = await plan(way.hhs)
 
     async with way.hhs.store.session() as session:
-        assert await session.try_lock(_LOCK)
+        assert await session.try_lock(RUN_LOCK)
         with pytest.raises(ConflictError) as caught:
             await run(way.hhs, planned, confirm=0)
 
@@ -275,7 +256,7 @@ async def test_a_range_and_a_notice_select(way: Way) -> None:
     times = [row["received_at"] for row in await rows(way.hhs, "inbox", "received_at")]
 
     early = await plan(way.hhs, until=times[0])
-    one = await plan(way.hhs, notice_id=way.closed)
+    one = await plan(way.hhs, notices=(way.closed,))
     with pytest.raises(RejectedError) as reversed_range:
         await plan(way.hhs, since=times[-1] + timedelta(hours=1), until=times[0])
     with pytest.raises(NotFoundError) as stranger:
@@ -297,8 +278,9 @@ async def test_a_file_gets_stored_envelopes_in_order_and_nothing_else_happens(
 
     with replay.opened(planned.plan.target) as sink:
         ran = await run(way.hhs, planned, sink=sink)
-    with pytest.raises(ConflictError) as taken, replay.opened(planned.plan.target):
-        pass
+    again = await plan(way.hhs, target=Target.of(f"file:{path}"))
+    with replay.opened(again.plan.target) as sink, pytest.raises(ConflictError) as taken:
+        await run(way.hhs, again, sink=sink)
 
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     envelopes = {
@@ -314,6 +296,57 @@ async def test_a_file_gets_stored_envelopes_in_order_and_nothing_else_happens(
     assert taken.value.code == "NB-7013"
     assert {name for name in os.listdir(tmp_path) if "copy" in name} == {"copy.ndjson"}  # noqa: PTH208
     assert await snapshot(way.hhs) == way.before["hhs"]
+
+
+async def test_a_file_goes_on_behind_the_last_line_that_was_noted(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = plans.advance
+    batches = 0
+
+    async def dies(*given: Any, **named: Any) -> str | None:
+        """Die between writing a batch and noting it."""
+        nonlocal batches
+        batches += 1
+        if batches == 3:
+            raise InterruptedError
+        return await noted(*given, **named)
+
+    async def interrupted(name: str) -> Planned:
+        nonlocal batches
+        batches = 0
+        planned = await plan(way.hhs, target=Target.of(f"file:{tmp_path / name}"))
+        with monkeypatch.context() as patch:
+            patch.setattr(plans, "advance", dies)
+            with pytest.raises(InterruptedError), replay.opened(planned.plan.target) as sink:
+                await run(way.hhs, planned, sink=sink, batch_max=2)
+        return planned
+
+    async def go_on(planned: Planned) -> Ran:
+        with replay.opened(planned.plan.target) as sink:
+            return await run(way.hhs, planned, sink=sink)
+
+    await go_on(await plan(way.hhs, target=Target.of(f"file:{tmp_path / 'whole'}")))
+    planned = await interrupted("cut")
+    path, partial = tmp_path / "cut", tmp_path / f".cut.{planned.plan.plan_id}.partial"
+    assert not path.exists()
+    written = partial.read_bytes()
+    assert len(written.splitlines()) == 6
+    partial.write_bytes(written.splitlines(keepends=True)[0])
+    with pytest.raises(ConflictError) as short:
+        await go_on(planned)
+    partial.write_bytes(written + b"half a li")
+    ran = await go_on(planned)
+
+    assert short.value.code == "NB-6090"
+    assert (ran.resumed, ran.written) == (True, 11)
+    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
+    assert not partial.exists()
+
+    other = await interrupted("other")
+    stopped = await replay.find(way.hhs.store, str(other.plan.plan_id))
+    await replay.cancel(way.hhs.store, stopped, actor="operator", reason="wrong place")
+    assert [name for name in os.listdir(tmp_path) if "other" in name] == []  # noqa: PTH208
 
 
 async def test_the_ledger_says_who_why_and_how_many_without_names(way: Way) -> None:
@@ -358,9 +391,10 @@ def test_exit_codes_and_json_of_the_commands(
     assert cli.execute([*line, "run", "%", "--reason", "x"]) == 3
     assert cli.execute([*line, "plan", "--since", "2026-01-02", "--until", "2026-01-01"]) == 2
     assert cli.execute([*line, "plan", "--to", "stream:x"]) == 2
+    assert cli.execute([*line, "plan", "--to", "nowhere"]) == 2
     assert cli.execute([*line, "plan", "--notice", str(uuid7())]) == 3
     told = capsys.readouterr().err
-    for code in ("NB-6019", "NB-6010", "NB-6011", "NB-6017", "NB-6024"):
+    for code in ("NB-6019", "NB-6010", "NB-6011", "NB-6017", "NB-6024", "NB-6030"):
         assert code in told
 
 

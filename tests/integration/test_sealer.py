@@ -20,9 +20,8 @@ from schemas.proof import (
     verify_inclusion,
 )
 from services.ledger import tree
-from services.ledger.sealer import ANSWER_BYTES_MAX, SEALER_LOCK, Sealer
-from services.ledger.store import append
-from services.settings import SealerSettings
+from services.ledger.sealer import ANSWER_BYTES_MAX, SEALER_LOCK
+from services.ledger.store import append_returning
 from tests.ledgers import (
     LOG_KEY,
     Answers,
@@ -33,6 +32,7 @@ from tests.ledgers import (
     opened,
     seal_all,
     some_records,
+    tamper,
     until,
 )
 
@@ -63,7 +63,7 @@ async def test_nothing_to_seal_makes_no_checkpoint(database: Database) -> None:
 async def test_earlier_id_that_commits_late_is_simply_next(database: Database) -> None:
     async with opened(database("ice")) as store:
         async with store.transaction() as tx:
-            (late,) = await append(tx, some_records(1))
+            (late,) = await append_returning(tx, some_records(1))
             (early,) = await keep(store, some_records(1))
             await seal_all(a_sealer(store))
         await seal_all(a_sealer(store))
@@ -184,6 +184,29 @@ async def test_proofs_hold_for_every_size(database: Database) -> None:
                 assert caught.value.code == "NB-3007"
 
 
+async def test_a_proof_that_needs_what_is_gone_says_where_it_is_gone(database: Database) -> None:
+    url = database("ice")
+    async with opened(url) as store:
+        await keep(store, some_records(600))
+        await seal_all(a_sealer(store))
+        tamper(
+            url,
+            "DELETE FROM tile WHERE level = 0 AND n = 1",
+            "DELETE FROM log_entry WHERE record_index = 300",
+        )
+
+        async with store.transaction() as tx:
+            with pytest.raises(EvidenceError) as caught:
+                await tree.inclusion(tx, 301, 600)
+            # What lies elsewhere proves as before.
+            assert await tree.inclusion(tx, 10, 256)
+
+    assert str(caught.value) == (
+        "NB-3006 records or tiles that a proof needs, from index 300 under size 301, are missing"
+    )
+    assert "noticebus ledger verify" in caught.value.fix
+
+
 async def test_sealer_that_starts_anew_goes_on_from_the_stored_tree(database: Database) -> None:
     async with opened(database("ice")) as store:
         for count in (300, 212, 1, 255, 300):
@@ -198,8 +221,7 @@ async def test_running_sealer_answers_at_once_and_seals_the_rest_within_its_inte
 ) -> None:
     answers, stop = Answers(), asyncio.Event()
     async with opened(database("ice")) as store:
-        settings = SealerSettings(interval_seconds=2)
-        sealer = Sealer(store, log_key=LOG_KEY, settings=settings, answer=answers)
+        sealer = a_sealer(store, answers, interval_seconds=2)
         running = asyncio.create_task(sealer.run(stop))
         await until(lambda: sealer.healthy)
         started = time.monotonic()
@@ -222,8 +244,7 @@ async def test_running_sealer_answers_at_once_and_seals_the_rest_within_its_inte
 async def test_event_of_the_same_process_wakes_the_sealer(database: Database) -> None:
     stop = asyncio.Event()
     async with opened(database("ice")) as store:
-        settings = SealerSettings(interval_seconds=60)
-        sealer = Sealer(store, log_key=LOG_KEY, settings=settings, answer=Answers())
+        sealer = a_sealer(store, Answers(), interval_seconds=60)
         running = asyncio.create_task(sealer.run(stop))
         await until(lambda: sealer.healthy)
         await keep(store, some_records(1))
@@ -233,6 +254,43 @@ async def test_event_of_the_same_process_wakes_the_sealer(database: Database) ->
         await until(lambda: sealer.last_sealed_at is not None)
         stop.set()
         await asyncio.wait_for(running, 5)
+
+
+async def test_told_to_stop_it_seals_what_was_committed_before_it_ends(database: Database) -> None:
+    stop = asyncio.Event()
+    async with opened(database("ice")) as store:
+        sealer = a_sealer(store, Answers(), interval_seconds=60, batch_max=100)
+        running = asyncio.create_task(sealer.run(stop))
+        await until(lambda: sealer.healthy)
+        await keep(store, some_records(250))
+
+        stop.set()
+
+        await asyncio.wait_for(running, 10)
+        await assert_verifies(store, size=250)
+
+
+async def test_the_last_seal_does_not_keep_a_process_from_ending(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ledger.sealer.LAST_SECONDS", 0.3)
+    stop = asyncio.Event()
+    async with opened(database("ice")) as store:
+        sealer = a_sealer(store)
+        await keep(store, some_records(1))
+        await seal_all(sealer)
+        sealer = a_sealer(store, Answers(), interval_seconds=60)
+        running = asyncio.create_task(sealer.run(stop))
+        await until(lambda: sealer.healthy)
+        await keep(store, some_records(1))
+        async with store.transaction() as tx:
+            await tx.execute("SELECT FROM log_head FOR UPDATE")
+
+            stop.set()
+
+            await asyncio.wait_for(running, 5)
+        await seal_all(a_sealer(store))
+        await assert_verifies(store, size=2)
 
 
 async def test_second_sealer_stands_by_and_takes_over(database: Database) -> None:

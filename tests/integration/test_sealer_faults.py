@@ -4,23 +4,24 @@ import asyncio
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-from schemas.checkpoint import verify_checkpoint
+from schemas.checkpoint import Signer, verify_checkpoint
 from schemas.errors import EvidenceError, UnavailableError
 from services.embedded import PostgresServer
 from services.ledger.sealer import SEALER_LOCK, Sealed, Sealer
-from services.ledger.store import Store, Transaction, append, migrate
+from services.ledger.store import Session, Store, Transaction, append, migrate
 from services.ledger.verify import verify
 from services.settings import SealerSettings
 from tests.ledgers import (
     LOG_KEY,
     a_sealer,
+    anchor_of,
     assert_verifies,
     keep,
     log_of,
@@ -62,6 +63,7 @@ async def test_ten_writers_and_a_sealer_that_is_cancelled_again_and_again(
                 log_key=LOG_KEY,
                 settings=SealerSettings(interval_seconds=0.01),
                 answer=answer,
+                anchor=anchor_of(store),
             )
             await asyncio.gather(sealer.run(stop), return_exceptions=True)
 
@@ -93,7 +95,7 @@ import asyncio, os, signal, sys
 from services.ledger.sealer import Sealer
 from services.ledger.store import Store
 from services.settings import SealerSettings
-from tests.ledgers import LOG_KEY
+from tests.ledgers import LOG_KEY, anchor_of
 
 async def answer(tx, sealed):
     os.write(1, sealed.checkpoint.encode())
@@ -101,7 +103,9 @@ async def answer(tx, sealed):
 
 async def main():
     store = await Store.open(sys.argv[1])
-    await Sealer(store, log_key=LOG_KEY, settings=SealerSettings(), answer=answer).seal_once()
+    settings, anchor = SealerSettings(), anchor_of(store)
+    sealer = Sealer(store, log_key=LOG_KEY, settings=settings, answer=answer, anchor=anchor)
+    await sealer.seal_once()
 
 asyncio.run(main())
 """
@@ -142,7 +146,13 @@ async def test_connection_that_ends_after_signing_leaves_no_fork(database: Datab
 
     async with opened(url) as store:
         await keep(store, some_records(3), owes="hhs")
-        sealer = Sealer(store, log_key=LOG_KEY, settings=SealerSettings(), answer=answer)
+        sealer = Sealer(
+            store,
+            log_key=LOG_KEY,
+            settings=SealerSettings(),
+            answer=answer,
+            anchor=anchor_of(store),
+        )
         with pytest.raises(UnavailableError):
             await sealer.seal_once()
         assert await log_of(store) == []
@@ -164,21 +174,16 @@ async def test_commit_whose_outcome_is_unknown_is_read_back(
     async with opened(database("ice")) as store:
         sealer = a_sealer(store)
         await keep(store, some_records(300))
-        commit = psycopg.AsyncConnection.transaction
+        committed = Session.pipelined
 
-        class Lost:
-            def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-                self.inner = commit(connection)
-
-            async def __aenter__(self) -> object:
-                return await self.inner.__aenter__()
-
-            async def __aexit__(self, *exc: Any) -> None:
-                await self.inner.__aexit__(*exc)
-                raise psycopg.OperationalError("the connection was lost")
+        @asynccontextmanager
+        async def lost(self: Session, *, seconds: float) -> AsyncIterator[Transaction]:
+            async with committed(self, seconds=seconds) as tx:
+                yield tx
+            raise UnavailableError("NB-5001", reason="the connection was lost")
 
         with monkeypatch.context() as patch:
-            patch.setattr(psycopg.AsyncConnection, "transaction", lambda self: Lost(self))
+            patch.setattr(Session, "pipelined", lost)
             with pytest.raises(UnavailableError):
                 await sealer.seal_once()
         await keep(store, some_records(300))
@@ -221,13 +226,15 @@ async def test_ledger_of_another_key_is_not_sealed(database: Database) -> None:
     async with opened(url) as store:
         await keep(store, some_records(1))
         await seal_all(a_sealer(store))
+        other = a_sealer(store, log_key=Signer("hhs.example/noticebus/hhs/1", LOG_KEY.private))
+        await keep(store, some_records(1))
+
+        with pytest.raises(EvidenceError, match="NB-3003"):
+            await other.seal_once()
         with psycopg.connect(url, connect_timeout=10) as connection:
             connection.execute(b"UPDATE log_head SET origin = 'hhs.example/noticebus/hhs/1'")
-
-        with pytest.raises(EvidenceError) as caught:
-            await a_sealer(store).seal_once()
-
-    assert caught.value.code == "NB-3003"
+        with pytest.raises(EvidenceError, match="NB-3151"):
+            await other.seal_once()
 
 
 @pytest.mark.parametrize(
@@ -264,7 +271,8 @@ async def test_head_set_back_by_hand_stops_the_sealer(database: Database) -> Non
         with psycopg.connect(url, connect_timeout=10) as connection:
             connection.execute(b"UPDATE log_head SET size = 0, frontier = '{}', root = sha256('')")
 
-        with pytest.raises(EvidenceError) as caught:
+        with pytest.raises(EvidenceError, match="NB-3150"):
             await a_sealer(store).seal_once()
-
-    assert caught.value.code == "NB-3005"
+        anchor_of(store).remove()
+        with pytest.raises(EvidenceError, match="NB-3005"):
+            await a_sealer(store).seal_once()

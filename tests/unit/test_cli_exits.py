@@ -1,7 +1,9 @@
 """One place turns errors into exit codes; every error prints code, sentence and fix."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +85,88 @@ def test_agency_falls_back_to_the_environment(
 
     assert cli.execute(["config", "show", "-o", "csv"]) == 0
     assert "NOTICEBUS_AGENCY,hhs,environment" in capsys.readouterr().out
+
+
+def test_config_tells_where_each_value_came_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("postgresql://ice:hunter2@db/ice\n", encoding="utf-8")
+    for variable, value in (
+        ("NOTICEBUS_AGENCY", "hhs"),
+        ("NOTICEBUS_DATABASE_URL_FILE", str(secret)),
+        ("NOTICEBUS_RELAY_BATCH_MAX", "7"),
+        ("NOTICEBUS_KEYS", ""),
+        ("NOTICEBUS_OUTPUT", "csv"),
+    ):
+        monkeypatch.setenv(variable, value)
+    line = f"--agency ice --home {tmp_path} config show --as clerk -o ndjson"
+
+    assert cli.execute(line.split()) == 0
+
+    told = capsys.readouterr()
+    rows = {row["variable"]: row for row in map(json.loads, told.out.splitlines())}
+    sources = {name.removeprefix("NOTICEBUS_"): rows[name]["from"] for name in rows}
+    assert (
+        sources.items()
+        >= {
+            "AGENCY": "--agency",
+            "HOME": "--home",
+            "ACTOR": "--as",
+            "OUTPUT": "-o",
+            "KEYS": "default",
+            "DATABASE_URL": "NOTICEBUS_DATABASE_URL_FILE",
+            "REDIS_URL": "embedded",
+            "RELAY_BATCH_MAX": "environment",
+            "RELAY_WINDOW_MAX": "default",
+        }.items()
+    )
+    assert "hunter2" not in told.out + told.err
+
+
+def test_config_shows_all_settings_and_marks_what_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    wrong = {
+        "NOTICEBUS_RELAY_BATCH_MAX": "0",
+        "NOTICEBUS_DELIVERY_BACKOFF_SECONDS_MIN": "90",
+        "NOTICEBUS_DOMAIN": "spaces in it",
+        "NOTICEBUS_SEALER": "no JSON",
+        "NOTICEBUS_REDIS_URL_FILE": str(tmp_path / "nowhere"),
+        "NOTICEBUS_OUTPUT": "xml",
+    }
+    right = {"NOTICEBUS_HTTP_PORT": "8081", "NOTICEBUS_BUS_BLOCK_SECONDS": "2"}
+    for variable, value in (wrong | right).items():
+        monkeypatch.setenv(variable, value)
+
+    for form in ("ndjson", "table"):
+        assert cli.execute(["--agency", "ice", "config", "show", "-o", form]) == 2
+        told = capsys.readouterr()
+        assert told.err.count("NB-7010") == 1
+        if form == "ndjson":
+            rows = {row["variable"]: row for row in map(json.loads, told.out.splitlines())}
+            assert {name for name, row in rows.items() if row["error"]} == set(wrong)
+            assert {name: rows[name]["value"] for name in wrong} == wrong
+            assert rows["NOTICEBUS_HTTP_PORT"]["value"] == 8081
+            assert rows["NOTICEBUS_BUS_BLOCK_SECONDS"]["value"] == 2
+            assert rows["NOTICEBUS_RELAY_WINDOW_MAX"]["value"] == 10_000
+        else:
+            assert "ERROR" in told.out.splitlines()[0]
+            assert "greater than or equal to 1" in told.out
+
+    for variable in wrong:
+        monkeypatch.delenv(variable)
+    assert cli.execute(["--agency", "ice", "config", "show"]) == 0
+    assert "ERROR" not in capsys.readouterr().out.splitlines()[0]
+
+
+def test_an_output_format_of_the_environment_that_is_none_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NOTICEBUS_OUTPUT", "xml")
+
+    assert cli.execute(["version"]) == 2
+    assert "NB-7010: NOTICEBUS_OUTPUT" in capsys.readouterr().err
 
 
 def test_a_bug_prints_words_and_no_values(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cli.everywhere import Output
-from services.cli.output import Column, Item, emit, emit_one, safe_cell
+from services.cli.output import Column, Flow, Item, emit, emit_one, safe_cell
 
 NOTICE = UUID("01934567-1234-7890-8234-567890123456")
 ITEM = {
@@ -61,6 +61,33 @@ def test_csv_has_all_fields_and_reads_back() -> None:
     assert rows[0]["sent_at"] == "2026-11-23T14:02:07.500Z"
     assert rows[0]["receipt_at"] == ""
     assert list(rows[0]) == list(ITEM)
+
+
+def test_a_csv_has_the_same_header_with_and_without_rows() -> None:
+    """Whatever the first item has: an item may lack a field, and may not have another."""
+
+    names = list(ITEM)
+
+    def whole(items: Sequence[Item], output: Output) -> str:
+        out = io.StringIO()
+        emit(items, schema="x", columns=COLUMNS, output=output, fields=names, stream=out)
+        return out.getvalue()
+
+    def grown(items: Sequence[Item], output: Output) -> str:
+        out = io.StringIO()
+        flow = Flow(schema="x", columns=COLUMNS, output=output, fields=names, stream=out)
+        for item in items:
+            flow.write(item)
+        flow.close()
+        return out.getvalue()
+
+    lists: list[Sequence[Item]] = [[], [ITEM], [{"state": "sent"}, ITEM]]
+    for written_by in (whole, grown):
+        for items in lists:
+            assert written_by(items, Output.CSV).splitlines()[0] == ",".join(names)
+        for output in (Output.CSV, Output.NDJSON):
+            with pytest.raises(AssertionError):
+                written_by([ITEM, {**ITEM, "stranger": 1}], output)
 
 
 def test_an_empty_list_is_valid_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,3 +154,47 @@ def test_people_read_sentences_in_place_of_fields() -> None:
 def test_what_has_no_place_in_output_is_a_bug_and_not_a_repr() -> None:
     with pytest.raises(TypeError):
         written([{"x": object()}], Output.JSON)
+
+
+def test_plain_lines_name_what_lies_in_an_object_and_leave_keys_as_they_are() -> None:
+    out = io.StringIO()
+    item = {
+        "rows": 12_345,
+        "eoir_case_key": 5_000_008,
+        "content": {"hearing_zone": "America/Chicago", "keys": {"schedule_key": 40_000_001}},
+        "aliases": [{"kind": "case", "key": 5_000_009}],
+        "empty": {},
+    }
+
+    emit_one(item, schema="notice.show", output=Output.PLAIN, stream=out)
+
+    assert out.getvalue().splitlines() == [
+        "rows: 12,345",
+        "eoir_case_key: 5000008",
+        "content.hearing_zone: America/Chicago",
+        "content.keys.schedule_key: 40000001",
+        "aliases.1.kind: case",
+        "aliases.1.key: 5000009",
+        "empty: -",
+    ]
+
+
+@pytest.mark.parametrize("output", list(Output))
+def test_a_list_that_grows_is_written_as_one_that_is_known(output: Output) -> None:
+    """The table alone differs: its widths are given, not found."""
+    out = io.StringIO()
+    flow = Flow(schema="notice.list", columns=COLUMNS, output=output, stream=out)
+
+    for _ in range(2):
+        flow.write(ITEM)
+    flow.close()
+
+    whole, grown = written([ITEM, ITEM], output), out.getvalue()
+    if output is Output.JSON:
+        assert json.loads(grown)["items"] == json.loads(whole)["items"]
+    elif output is Output.TABLE:
+        assert [line.split() for line in grown.splitlines()] == [
+            ["NOTICE", "STATE", "REVISION"], *[[str(NOTICE), "sent", "1"]] * 2
+        ]  # fmt: skip
+    else:
+        assert grown == whole

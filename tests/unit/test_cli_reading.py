@@ -6,9 +6,11 @@ import pytest
 
 from schemas.errors import RejectedError
 from services.bus.status import ConsumerStatus, GroupStatus
-from services.cli.bus import Seen, entered_at
+from services.cli.bus import stream_rows
 from services.cli.report import moment, span
+from services.exchange.seen import Seen
 from services.exchange.store.standing import Standing
+from services.exchange.troubles import entered_at
 
 STANDING = Standing(
     unsent=0,
@@ -17,9 +19,11 @@ STANDING = Standing(
     oldest_unanswered=None,
     republish=0,
     gap_sequences=0,
+    voided_sequences=0,
     held=0,
     dead=0,
     alarms=0,
+    conflicts=0,
     unsealed=0,
     ledger_size=0,
 )
@@ -95,7 +99,15 @@ def test_a_stream_that_nobody_reads_is_shown_all_the_same() -> None:
         consumers=(ConsumerStatus("hhs-0", 1, 0.5), ConsumerStatus("hhs-1", 0, 9_999.0)),
     )
 
-    rows = Seen(STANDING, ["{ice.hhs.live.0}:out"], ["{hhs.ice.live.0}:out"], [group]).streams()
+    rows = stream_rows(
+        Seen(
+            agency="ice",
+            standing=STANDING,
+            outgoing=["{ice.hhs.live.0}:out"],
+            incoming=["{hhs.ice.live.0}:out"],
+            groups=[group],
+        )
+    )
 
     assert [(row["direction"], row["lag"], row["consumers"]) for row in rows] == [
         ("out", 2, 1),

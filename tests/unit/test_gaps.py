@@ -1,9 +1,12 @@
 """The arithmetic of arrivals: what is missing is known exactly, whatever the order."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.exchange.gaps import arrive
+from services.exchange.gaps import arrive, holes, ranges_of
 
 
 def test_consecutive_sequences_open_no_gap() -> None:
@@ -55,3 +58,28 @@ def test_gaps_are_exactly_what_has_not_arrived(batches: list[list[int]]) -> None
     missing = {n for first, last in gaps for n in range(first, last + 1)}
     assert highest == max(seen, default=0)
     assert missing == set(range(1, highest + 1)) - seen
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        ([], [(3, 7)]),
+        ([3], [(4, 7)]),
+        ([7], [(3, 6)]),
+        ([5, 4], [(3, 3), (6, 7)]),
+        ([3, 4, 5, 6, 7], []),
+        ([1, 2, 8, 9], [(3, 7)]),
+        ([5, 5], [(3, 4), (6, 7)]),
+    ],
+)
+def test_holes_are_what_a_range_lacks(there: list[int], missing: list[tuple[int, int]]) -> None:
+    assert holes(3, 7, there) == missing
+
+
+@given(st.sets(st.integers(min_value=1, max_value=40)))
+def test_ranges_hold_exactly_the_sequences_and_touch_nowhere(sequences: set[int]) -> None:
+    ranges = ranges_of(sequences)
+
+    assert {n for first, last in ranges for n in range(first, last + 1)} == sequences
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(ranges))
+    assert holes(1, 40, sequences) == ranges_of(set(range(1, 41)) - sequences)

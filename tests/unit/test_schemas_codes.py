@@ -247,3 +247,5 @@ def test_the_first_policy_has_the_clocks_that_were_suggested() -> None:
     assert clocks["action_routine"].working_days == 3
     assert clocks["outcome"].seconds == 30 * 24 * 3600
     assert codes.policy().actions_to_ice == (ActionCode.ACTION_STARTED,)
+    assert codes.policy().retention_days == {"ice": 3650, "hhs": 3650}
+    assert codes.policy().key_days == 730

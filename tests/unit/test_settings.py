@@ -96,8 +96,12 @@ def test_passwords_with_odd_characters_are_masked() -> None:
 
 
 def test_an_address_that_is_missing_says_which() -> None:
-    with pytest.raises(UnavailableError, match="NOTICEBUS_REDIS_URL"):
+    with pytest.raises(UnavailableError, match="NB-7017 NOTICEBUS_REDIS_URL is not set") as bus:
         _ = load("ice").redis_url_required
+    with pytest.raises(UnavailableError, match="NB-7017 NOTICEBUS_DATABASE_URL is not set"):
+        _ = load("ice").database_url_required
+
+    assert bus.value.fix.startswith("Set it; commands without it use embedded servers")
 
 
 def test_misspelt_variables_are_found() -> None:

@@ -1,0 +1,126 @@
+"""A replay that is killed at any point goes on by the same command, to the same end."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services import replay
+from services.bus import History
+from services.exchange.agency import Agency
+from services.replay import Planned, StreamSink
+from tests.agencies import Pair, two_agencies, value
+from tests.faults.scene import ROOT
+from tests.replays import change, follows_from_records, plan, run, snapshot, take
+
+NOTICES = 150
+KILLS = 3
+BATCHES = ("before", "noted", "committed")
+BEGINNINGS = ("admitted", "beginning", "begun")
+ENDS = ("worked", "finishing")
+COPY = "{replay.drill}"
+COMMAND_SECONDS = 120.0
+
+
+@pytest.fixture
+async def pair(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Pair]:
+    async with two_agencies(home, database, redis_url) as pair:
+        await take(pair.ice, pair.hhs, NOTICES)
+        settings = home / "hhs.json"
+        settings.write_text(json.dumps(pair.hhs.settings.model_dump(mode="json")))
+        yield pair
+
+
+def kills(home: Path, planned: Planned, seed: int) -> list[str]:
+    """Let processes die over a plan: as they begin, in the middle, and as they end."""
+    dice = random.Random(seed)
+    points = [dice.choice(BEGINNINGS), *(dice.choice(BATCHES) for _ in range(KILLS))]
+    points += [dice.choice(BEGINNINGS), dice.choice(ENDS), dice.choice(BEGINNINGS)]
+    return [killed(home, planned, point, dice.randint(1, 5)) for point in points]
+
+
+def killed(home: Path, planned: Planned, point: str, number: int) -> str:
+    """Run a plan in a process of its own that dies there."""
+    settings, plan_id = str(home / "hhs.json"), str(planned.plan.plan_id)
+    module = [sys.executable, "-m", "tests.faults.replaying"]
+    done = subprocess.run(
+        [*module, settings, plan_id, point, str(number)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    return f"{point} {number}"
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_projection_ends_the_same(pair: Pair, home: Path, seed: int) -> None:
+    hhs = pair.hhs
+    before = await snapshot(hhs)
+    await change(hhs, "DELETE FROM case_file WHERE get_byte(uuid_send(notice_id), 15) < 128")
+    await change(hhs, "UPDATE case_file SET office = 'XXX', due_at = now() + interval '1 year'")
+    planned = await plan(hhs)
+
+    where = kills(home, planned, seed)
+    found = await replay.find(hhs.store, str(planned.plan.plan_id))
+    ran = await run(hhs, planned)
+
+    assert (planned.plan.changes, found.state) == (NOTICES, "running"), where
+    assert (ran.resumed, ran.counts) == (True, planned.plan.counts), where
+    assert await snapshot(hhs) == before, where
+    began = "SELECT count(*) FROM record WHERE action = %s"
+    committed = [each for each in where if each.partition(" ")[0] not in BEGINNINGS[:2]]
+    assert await value(hhs, began, "replay.begun") == 1
+    assert await value(hhs, began, "replay.resumed") == len(committed), where
+    assert await value(hhs, "SELECT count(*) FROM replay_planned") == 0
+    assert (await follows_from_records(hhs))["case_file"] == NOTICES, where
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", [4, 5])
+async def test_a_stream_ends_the_same(pair: Pair, home: Path, redis: Redis, seed: int) -> None:
+    hhs = pair.hhs
+    planned = await plan(hhs, to=f"stream:{COPY}")
+
+    where = kills(home, planned, seed)
+    async with History.open(hhs.settings.redis_url_required, settings=hhs.settings.bus) as history:
+        ran = await run(hhs, planned, sink=StreamSink(history, COPY))
+
+    found: Any = await redis.xrange(COPY)
+    assert [fields[b"jws"] for _, fields in found] == await envelopes(hhs, planned), where
+    assert (len(found), ran.written) == (NOTICES, NOTICES), where
+    assert (await follows_from_records(hhs))["case_file"] == NOTICES, where
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", [6, 7])
+async def test_a_file_ends_the_same(pair: Pair, home: Path, tmp_path: Path, seed: int) -> None:
+    hhs, path = pair.hhs, tmp_path / "copies" / "all.ndjson"
+    path.parent.mkdir()
+    planned = await plan(hhs, to=f"file:{path}")
+
+    where = kills(home, planned, seed)
+    with replay.opened(planned.plan.target) as sink:
+        ran = await run(hhs, planned, sink=sink)
+
+    lines = [json.loads(line)["envelope"].encode() for line in path.read_bytes().splitlines()]
+    assert lines == await envelopes(hhs, planned), where
+    assert (len(lines), ran.written) == (NOTICES, NOTICES), where
+    assert list(path.parent.iterdir()) == [path], where
+    assert (await follows_from_records(hhs))["case_file"] == NOTICES, where
+
+
+async def envelopes(hhs: Agency, planned: Planned) -> list[bytes | None]:
+    """Return the envelopes that a plan is of, in their order."""
+    found = replay.events(hhs.store, "hhs", selection=planned.plan.selection)
+    return [event.envelope async for event in found]

@@ -1,0 +1,196 @@
+"""Whatever is changed beside the ledger, verification names the message and what is wrong."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from services.exchange.contents import Contents, verify_contents
+from services.ledger.store import Store, Transaction, audit
+from tests.lives import Life
+from tests.steps import rows
+
+SENT = "SELECT message_id FROM sent WHERE kind = 'fta' AND answer = %s ORDER BY sequence LIMIT 1"
+REPLY = "SELECT message_id FROM inbox WHERE kind = 'acknowledgement' ORDER BY sequence LIMIT 1"
+# Bytes of ours that no record names.
+HEAD = "SELECT message_id FROM sent WHERE kind = 'head' ORDER BY sequence LIMIT 1"
+WRONG = "decode(repeat('00', 32), 'hex')"
+SWAP = "set_byte({0}, octet_length({0}) - 5, 255 - get_byte({0}, octet_length({0}) - 5))"
+RECORD = (
+    "UPDATE record SET record = convert_to(regexp_replace(convert_from(record, 'UTF8'),"
+    " '\"envelope\":\"....', '\"envelope\":\"AAAA'), 'UTF8')"
+    " WHERE action = 'message.sent' AND message_id = '{sent}'"
+)
+
+# What somebody who owns the database may do, the code of what is said then, whose message is
+# named, and what else. Of several differences the first of what came in is told.
+SPOILT: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "the bytes of a message": (
+        "NB-3140", "sent", {"table": "envelope"},
+        "DELETE FROM envelope WHERE message_id = '{sent}'",
+    ),
+    "the content of a message": (
+        "NB-3140", "sent", {"table": "payload"},
+        "DELETE FROM payload WHERE message_id = '{sent}'",
+    ),
+    "the record of a message": (
+        "NB-3140", "sent", {"table": "record"},
+        "DELETE FROM record WHERE action = 'message.sent' AND message_id = '{sent}'",
+    ),
+    "the row of a message": (
+        "NB-3140", "sent", {"table": "sent"},
+        "DELETE FROM sent WHERE message_id = '{sent}'",
+    ),
+    "the row of a reply": (
+        "NB-3140", "reply", {"table": "inbox"},
+        "DELETE FROM inbox WHERE message_id = '{reply}'",
+    ),
+    "the row of what is on no record": (
+        "NB-3140", "head", {"table": "sent or inbox"},
+        "DELETE FROM sent WHERE message_id = '{head}'",
+    ),
+    "a byte of a signature": (
+        "NB-3141", "sent", {"table": "envelope"},
+        f"UPDATE envelope SET envelope = {SWAP.format('envelope')} WHERE message_id = '{{sent}}'",  # noqa: S608 - constants
+    ),
+    "the hash in a record": ("NB-3141", "sent", {"table": "envelope"}, RECORD),
+    "bytes in the place of others": (
+        "NB-3142", "reply", {"table": "inbox", "column": "message_id"},
+        "UPDATE envelope SET envelope = (SELECT envelope FROM envelope WHERE message_id = '{sent}')"
+        " WHERE message_id = '{reply}'",
+    ),
+    **{
+        f"the {column} of a message": (
+            "NB-3142", "sent", {"table": "sent", "column": column},
+            f"UPDATE sent SET {column} = {value} WHERE message_id = '{{sent}}'",  # noqa: S608 - constants
+        )
+        for column, value in {
+            "envelope_hash": WRONG,
+            "stream": "'{{ice.hhs.backlog.0}}:out'",
+            "generation": "2",
+            "sequence": "sequence + 1000",
+            "kind": "'nilreturn'",
+            "notice_id": "gen_random_uuid()",
+            "revision": "revision + 1",
+            "sequenced_at": "sequenced_at + interval '1 second'",
+            "answered_at": "answered_at + interval '1 second'",
+        }.items()
+    },
+    **{
+        f"the {column} of a reply": (
+            "NB-3142", "reply", {"table": "inbox", "column": column},
+            f"UPDATE inbox SET {column} = {value} WHERE message_id = '{{reply}}'",  # noqa: S608 - constants
+        )
+        for column, value in {
+            "received_at": "received_at + interval '1 second'",
+            "record_id": "record_id - 1",
+            "state": "'control'",
+        }.items()
+    },
+    "the bytes of a content": (
+        "NB-3143", "sent", {},
+        f"UPDATE payload SET body = {SWAP.format('body')} WHERE message_id = '{{sent}}'",  # noqa: S608 - constants
+    ),
+    "the salt of a content": (
+        "NB-3143", "sent", {},
+        f"UPDATE payload SET salt = {WRONG} WHERE message_id = '{{sent}}'",  # noqa: S608 - constants
+    ),
+    "a content that is called erased and is there": (
+        "NB-3143", "sent", {},
+        "UPDATE payload SET erased_at = now() WHERE message_id = '{sent}'",
+    ),
+    "an answer that is called not owed": (
+        "NB-3144", "sent", {"rule": "it is noted that none is owed"},
+        "UPDATE sent SET answer = 'none' WHERE message_id = '{sent}'",
+    ),
+    "who gave an answer": (
+        "NB-3144", "sent", {"rule": "no message is named that gave it"},
+        "UPDATE sent SET answer_message = NULL WHERE message_id = '{sent}'",
+    ),
+    "another who gave an answer": (
+        "NB-3144", "sent", {"rule": "no record under the checkpoint is its receipt"},
+        "UPDATE sent SET answer_message = (SELECT message_id FROM inbox WHERE kind = 'refusal'"
+        " LIMIT 1) WHERE message_id = '{sent}'",
+    ),
+    "the place of a receipt": (
+        "NB-3144", "sent", {"rule": "no record under the checkpoint is its receipt"},
+        "UPDATE sent SET answer_index = answer_index + 1 WHERE message_id = '{sent}'",
+    ),
+    "the code of a refusal": (
+        "NB-3144", "refused", {"rule": "the message that gave it refuses another"},
+        "UPDATE sent SET answer_code = 'NB-2010' WHERE message_id = '{refused}'",
+    ),
+    "that there is an answer": (
+        "NB-3144", "sent", {},
+        "UPDATE sent SET answer = NULL, answer_message = NULL, answer_index = NULL,"
+        " answered_at = NULL WHERE message_id = '{sent}'",
+    ),
+    "a party file": (
+        "NB-3145", "", {"agency": "hhs"},
+        "UPDATE party SET party = set_byte(party, 5, 0) WHERE agency = 'hhs'",
+    ),
+}  # fmt: skip
+
+
+class _UndoneError(Exception):
+    """Ends a transaction, so that nothing of it stays."""
+
+
+@dataclass
+class Spoilt:
+    """A store in the middle of a transaction that spoilt it; as a store for who verifies it."""
+
+    tx: Transaction
+
+    @asynccontextmanager
+    async def transaction(self, *, seconds: float) -> AsyncIterator[Transaction]:
+        assert seconds
+        yield self.tx
+
+
+async def verified_after(store: Store, statement: str) -> Contents:
+    """Return what is found once a statement changed the store, and undo it."""
+    with suppress(_UndoneError):
+        async with store.transaction() as tx:
+            # No trigger stops who owns the database.
+            await tx.execute("SET LOCAL session_replication_role = replica")
+            cursor = await tx.execute(statement.encode())
+            assert cursor.rowcount > 0, statement
+            found = await verify_contents(cast("Store", Spoilt(tx)))
+            raise _UndoneError
+    return found
+
+
+async def test_each_change_beside_the_ledger_is_named(
+    worked_life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ice = worked_life.pair.ice
+    found = {
+        name: (await rows(ice, query, *arguments))[0][0]
+        for name, query, *arguments in (
+            ("sent", SENT, "receipt"),
+            ("refused", SENT, "refusal"),
+            ("reply", REPLY),
+            ("head", HEAD),
+        )
+    }
+    assert len(set(found.values())) == 4
+    whole = await verify_contents(ice.store)
+    assert whole.difference is None
+    assert min(whole.messages, whole.answers) > 5
+
+    async def nothing(_: Transaction) -> None:
+        """Nobody else changes anything meanwhile."""
+
+    monkeypatch.setattr(audit, "hold_still", nothing)
+    for what, (code, named, more, statement) in SPOILT.items():
+        difference = (await verified_after(ice.store, statement.format(**found))).difference
+        assert difference is not None, what
+        assert difference.code == code, (what, difference.sentence)
+        if named:
+            assert UUID(str(difference.where["message_id"])) == found[named], (what, difference)
+        assert difference.where.items() >= more.items(), (what, difference.where)
+    assert (await verify_contents(ice.store)).difference is None
