@@ -9,11 +9,12 @@ WORKDIR /build
 RUN python -m venv /opt/noticebus
 COPY requirements.image.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/noticebus/bin/pip install --quiet --require-hashes --no-compile --requirement requirements.image.lock
+    /opt/noticebus/bin/pip install --quiet --no-deps --require-hashes --no-compile --requirement requirements.image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY services services
 RUN /opt/noticebus/bin/pip install --quiet --no-deps --no-build-isolation --no-index --no-compile . \
+ && /opt/noticebus/bin/pip check --quiet \
  && /opt/noticebus/bin/pip uninstall --quiet --yes pip editables hatchling \
  && python -m compileall -q /opt/noticebus/lib
 

@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench compose-test lock clean
+.PHONY: help demo test check bench compose-test verifiers mutations lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ demo: $(READY) ## the main job end to end on embedded servers; about half a minu
 	@$(IN)/noticebus demo
 
 test: $(READY) ## every test that needs no Docker engine
-	$(IN)/python -m pytest -m "not compose" --numprocesses 2 --dist loadfile
+	$(IN)/python -m pytest -m "not compose" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## what to run before each commit: linters, types, floors, unit and contract tests
 	$(IN)/python -m pytest tests/house tests/docs tests/unit tests/contract
@@ -32,6 +32,12 @@ bench: $(READY) ## speed and memory, as JSON and a small table
 compose-test: $(READY) ## the real services in containers, killed and restarted in the middle
 	@docker info >/dev/null 2>&1 || { echo "make compose-test needs a running Docker engine with the compose plugin: 'docker info' failed" >&2; exit 1; }
 	$(IN)/python -m pytest -m compose --timeout 1200 tests/compose
+
+verifiers: $(READY) ## sixteen tools that nobody here wrote, on what two agencies made and on spoilt copies
+	$(IN)/python -m tests.verifiers
+
+mutations: $(READY) ## 20,000 random changes of what is kept as evidence, each found and named; about half an hour
+	$(IN)/python -m tests.faults.mutations
 
 # Pins follow pyproject.toml; the image's lock is the part of the same pins that runs in production.
 LOCK_OPTIONS := --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url
@@ -48,6 +54,7 @@ $(READY):
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv: on Debian, apt-get install python3-venv" >&2; exit 1; }
 	@echo "making $(VENV) from requirements.lock (once, about half a minute)" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(IN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(IN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	@$(IN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@$(IN)/python -m pip check --quiet
 	@touch $@
