@@ -10,6 +10,8 @@ IN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
+# Tests start hundreds of processes: what they import is compiled once, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench compose-test verifiers mutations lock clean
@@ -21,7 +23,7 @@ demo: $(READY) ## the main job end to end on embedded servers; about half a minu
 	@$(IN)/noticebus demo
 
 test: $(READY) ## every test that needs no Docker engine
-	$(IN)/python -m pytest -m "not compose" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(IN)/python -m pytest -m "not compose" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## what to run before each commit: linters, types, floors, unit and contract tests
 	$(IN)/python -m pytest tests/house tests/docs tests/unit tests/contract

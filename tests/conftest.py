@@ -6,6 +6,7 @@ copied files; a fresh Redis is the same server, emptied. Tests that kill servers
 so its PostgreSQL does not wait for the disk, which made half the cost of a fresh database.
 """
 
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,11 @@ from tests.lives import STEPS, Life, SavedLives, opened, worked
 # No example is timed: machines differ. Where a verdict hangs on it, each run tries the same ones.
 hypothesis.register_profile("house", deadline=None, derandomize="CI" in os.environ)
 hypothesis.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from walking all that was imported and collected, test after test."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

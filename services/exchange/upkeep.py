@@ -76,11 +76,11 @@ class Upkeep:
             await published.forget_answered(tx, head.stream)
             out = await published.out(tx, head.stream)
         if out is None:
-            await self._trim_answered(head.stream)
+            await self._trim(head.stream, None)
             return
         if await self._mended(head, out, now):
             return
-        await self._trim_below(head.stream, out)
+        await self._trim(head.stream, out)
         if overdue:
             await self._acknowledged_without_answer(head, out, now)
 
@@ -195,23 +195,21 @@ class Upkeep:
             >= run.messages
         ]
 
-    async def _trim_below(self, stream: str, out: Out) -> None:
-        """Remove the entries below what waits for an answer."""
-        watch = self._watched.setdefault(stream, _Watch())
-        lowest = f"{out.lowest_millisecond}-0"
-        if watch.trimmed != lowest:
-            await self.publisher.trim(stream, lowest)
-            watch.trimmed = lowest
+    async def _trim(self, stream: str, out: Out | None) -> None:
+        """Remove what the peer acknowledged, below what waits for an answer.
 
-    async def _trim_answered(self, stream: str) -> None:
-        """Remove what the peer acknowledged from a stream where nothing waits for an answer.
-
+        Between answered entries there may be others that it has not taken yet, whoever wrote them.
         Entries that the bus was given a moment ago and that are not noted here yet either stay, or
         are durable at the peer; were they trimmed all the same, they would go again as lost.
         """
         reached = await self.publisher.acknowledged_up_to(stream, group=self.agency.peer)
-        if reached is not None:
-            await self.publisher.trim(stream, reached)
+        if reached is None:
+            return
+        lowest = reached if out is None else min(reached, f"{out.lowest_millisecond}-0", key=order)
+        watch = self._watched.setdefault(stream, _Watch())
+        if watch.trimmed != lowest:
+            await self.publisher.trim(stream, lowest)
+            watch.trimmed = lowest
 
     async def _acknowledged_without_answer(self, head: StreamHead, out: Out, now: datetime) -> None:
         """Send again what the peer acknowledged on the bus a while ago and never answered."""

@@ -27,12 +27,12 @@ async def an_hour_passes(pair: Pair) -> None:
     )
 
 
-async def read_by_the_peer(pair: Pair, *, acknowledge: bool) -> None:
+async def read_by_the_peer(pair: Pair, *, acknowledge: bool, count: int = 10) -> None:
     """Do what a peer does that reads entries and never answers."""
     async with bus(pair.hhs) as publisher:
         client = publisher.client
         await client.xgroup_create(LIVE, "hhs", id="0")
-        read: Any = await client.xreadgroup("hhs", "hhs-0", {LIVE: ">"})
+        read: Any = await client.xreadgroup("hhs", "hhs-0", {LIVE: ">"}, count=count)
         if acknowledge:
             [[_, entries]] = read
             await client.xack(LIVE, "hhs", *(entry_id for entry_id, _ in entries))
@@ -117,11 +117,25 @@ async def test_the_stream_is_trimmed_below_what_is_not_answered(pair: Pair) -> N
     for _ in range(3):
         await sent(pair, a_notice())
     entries = await on_stream(pair, LIVE)
+    await read_by_the_peer(pair, acknowledge=True)
     await change(pair.ice, "UPDATE sent SET answer = 'receipt' WHERE sequence IN (1, 3)")
 
     await upkeep(pair.ice)
 
     assert await on_stream(pair, LIVE) == entries[1:]
+
+
+async def test_what_the_peer_has_not_taken_stays_whoever_wrote_it(pair: Pair) -> None:
+    await sent(pair, a_notice())
+    async with bus(pair.ice) as publisher:
+        await publisher.publish(LIVE, [b"not ours"])
+    await sent(pair, a_notice())
+    await read_by_the_peer(pair, acknowledge=True, count=1)
+    await change(pair.ice, "UPDATE sent SET answer = 'receipt' WHERE sequence = 1")
+
+    await upkeep(pair.ice)
+
+    assert b"not ours" in [entry.jws for entry in await on_stream(pair, LIVE)]
 
 
 async def test_a_stream_whose_messages_are_all_answered_is_emptied(pair: Pair) -> None:
