@@ -24,7 +24,7 @@ from schemas.notice import Notice, NoticeKind, Priority, ReasonCode
 from services.exchange.outbox import Draft, accept
 from services.exchange.store.outgoing import keep_payloads
 from services.ice.store import obligations as store
-from services.ice.store.obligations import Obligation, RevisionRow, Sending
+from services.ice.store.obligations import Corrected, Obligation, RevisionRow, Sending
 from services.ledger.records import Record, make_record
 from services.ledger.store import Transaction
 
@@ -179,6 +179,22 @@ def sending_of(revision: Revision, release: str | None, *, kept_code: str | None
         lane=revision.lane,
         release=release,
         kept_code=kept_code,
+    )
+
+
+def corrected_by(revision: Revision) -> Corrected:
+    """Return what an obligation stands for once this revision says it anew."""
+    notice = revision.notice
+    return Corrected(
+        notice_id=notice.notice_id,
+        a_number=notice.a_number,
+        base_city=notice.base_city_code,
+        hearing_on=notice.hearing_on,
+        hearing_at=notice.hearing_at,
+        hearing_zone=notice.hearing_zone,
+        outcome=notice.outcome,
+        office=notice.aor_code,
+        revision=notice.revision,
     )
 
 

@@ -54,7 +54,7 @@ async def test_six_hundred_and_twelve_malformed_entries_of_every_class_stop_noth
 
     async def all_set_aside() -> bool:
         found = await rows(hhs, "SELECT sum(arrivals) FROM dead_letter")
-        return found[0][0] == MALFORMED - sent[None]
+        return bool(found[0][0] == MALFORMED - sent[None])
 
     # The last of them may stand behind the last notice.
     await until(all_set_aside, "every malformed entry set aside", seconds=60)

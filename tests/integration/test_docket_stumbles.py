@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import ProgrammingError
 
 from schemas.errors import UnavailableError
 from services.embedded import PostgresServer
@@ -183,6 +184,22 @@ async def test_a_store_that_does_not_know_our_tables_rejects_no_row(ice: Store) 
             ice, findings(3), release="2026-11", actor="importer", refuse=rejects.append
         )
 
+    assert rejects == []
+
+
+async def test_a_store_that_refuses_every_row_ends_the_import_and_rejects_none(ice: Store) -> None:
+    async with ice.transaction() as tx:
+        await tx.execute(
+            "ALTER TABLE obligation ALTER COLUMN content_id TYPE integer USING 0",
+        )
+    rejects: list[Reject] = []
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await obligations.open_findings(
+            ice, findings(3), release="2026-11", actor="importer", refuse=rejects.append
+        )
+
+    assert [type(error) for error in ended.value.exceptions] == [ProgrammingError]
     assert rejects == []
 
 

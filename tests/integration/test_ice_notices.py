@@ -114,6 +114,24 @@ async def test_a_hand_sends_what_was_waiting_under_the_same_notice(ice: Store) -
     assert (sent.item.state, body["eoir_case_key"]) == ("recorded", 1_000_001)
 
 
+async def test_a_hand_sends_what_was_withdrawn_once_more_under_the_same_notice(ice: Store) -> None:
+    first = await notices.send(ice, by_hand(), actor="officer")
+    await notices.withdraw(ice, first.item.notice_id, reason="DUPLICATE", actor="officer")
+
+    sent = await notices.send(ice, by_hand(hearing="2024-03-04 13:30"), actor="officer")
+    again = await notices.send(ice, by_hand(hearing="2024-03-04 13:30"), actor="officer")
+
+    body = (await bodies(ice))[-1]
+    assert (sent.already, again.already) == (False, True)
+    assert sent.item.notice_id == first.item.notice_id
+    assert (sent.item.state, sent.item.revision) == ("recorded", 3)
+    assert (body["notice_kind"], body["hearing_local"]) == ("CORRECTION", "2024-03-04T13:30")
+    assert (await records(ice))[2:] == [
+        ("notice.recorded", "ok", "BY_HAND"),
+        ("notice.recorded", "already", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "field"),
     [

@@ -66,6 +66,17 @@ async def cosigned(pair: Pair, least: int) -> bool:
     return known > least and await settled(pair)
 
 
+COSIGNED_ANSWERS = (
+    "SELECT b.size, b.first_index FROM answer_batch AS b JOIN cosignature AS s USING (size)"
+)
+
+
+async def cosigned_beyond_answers(pair: Pair) -> bool:
+    """Tell whether ICE cosigned the growth of HHS' log after that of its first answers, too."""
+    query = f"SELECT max(size) > (SELECT min(size) FROM ({COSIGNED_ANSWERS})) FROM cosignature"  # noqa: S608 - constants
+    return await value(pair.hhs, query) is True and await settled(pair)
+
+
 async def cut_off(agency: Agency, size: int) -> None:
     """Take the end of a log away so that what is left is whole, and says nothing of it."""
     query = (
@@ -150,11 +161,9 @@ async def test_a_checkpoint_between_others_is_missed_by_what_rests_on_it(
         async with pair.running():
             await accept(pair.ice, draft)
             await until(partial(cosigned, pair, least), "cosignatures of the growth")
-    [(size, first)] = await rows(
-        pair.hhs,
-        "SELECT b.size, b.first_index FROM answer_batch AS b JOIN cosignature AS s USING (size)"
-        " ORDER BY b.size LIMIT 1",
-    )
+            if least:
+                await until(partial(cosigned_beyond_answers, pair), "a cosignature after it")
+    [(size, first)] = await rows(pair.hhs, f"{COSIGNED_ANSWERS} ORDER BY b.size LIMIT 1")
     assert await found(pair.hhs) == ()
 
     as_owner(pair.hhs, "DELETE FROM checkpoint WHERE size = %s", size)

@@ -14,7 +14,7 @@ from services.replay import Counts
 from services.replay.shadow import shadow
 from tests.agencies import running, until, value
 from tests.lives import DAY, FIRST, SECOND, Life, a_life
-from tests.notices_made import a_finding, taken_back
+from tests.notices_made import a_finding, by_hand, taken_back
 from tests.replays import change, plan, rows, run
 from tests.restores import Drill, a_backup, at_rest
 
@@ -88,6 +88,25 @@ async def test_each_case_is_again_where_it_was(life: Life) -> None:
     assert after[CLOSED]["closed_at"] == before[CLOSED]["closed_at"]
     said = {item.child[-1]: item.state for item in await notices.listed(life.pair.ice.store)}
     assert said == {"1": "receipted", "2": "acknowledged", "3": "closed"}
+    await holds(life)
+
+
+@pytest.mark.parametrize("ask_first", [True, False], ids=["asked about", "not asked about"])
+async def test_one_that_is_sent_by_hand_once_more_stands_as_it_is_written_now(
+    life: Life, *, ask_first: bool
+) -> None:
+    async with life.both():
+        if ask_first:
+            await asked(life)
+        written = by_hand(
+            a_number=f"A-100-000-00{TAKEN}", hearing=f"{DAY.isoformat()}T09:00", office="DAL"
+        )
+        sent = await notices.send(life.pair.ice.store, written, actor="officer")
+
+    assert (sent.already, sent.item.notice_id) == (False, life.notices[TAKEN])
+    case = (await cases(life))[TAKEN]
+    assert (case["state"], case["owner"], case["office"]) == ("taken", "clerk", "DAL")
+    assert (await states(life))[WAITING] == "withdrawn"
     await holds(life)
 
 

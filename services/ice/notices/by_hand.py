@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from schemas.envelope import Lane
 from schemas.errors import RejectedError
+from schemas.notice import NoticeKind, ReasonCode
 from services.ice import revisions
 from services.ice.importing import lane_by_age
 from services.ice.notices import handwriting
@@ -18,6 +19,7 @@ from services.ice.notices.handwriting import Written
 from services.ice.notices.views import NoticeItem, content_now, item_now
 from services.ice.revisions import Revision, accept_revisions, record_of, sending_of
 from services.ice.store import obligations as store
+from services.ice.store import refusals
 from services.ice.store.obligations import NewObligation, Obligation
 from services.ledger.store import Store, Transaction, append
 
@@ -49,8 +51,10 @@ async def send(
     """Send a notice that a person wrote; `written` is what `handwriting.read` takes.
 
     A hearing that waits for a person, or was dismissed, and never went out is sent now: whoever
-    writes it by hand has decided. Raises `RejectedError` with the codes of `handwriting.read`, and
-    NB-1000 for what the schema refuses; nothing was sent then, and the attempt is on record.
+    writes it by hand has decided. One that was withdrawn stands again as it is written now: a
+    correction, which supersedes the withdrawal. Raises `RejectedError` with the codes of
+    `handwriting.read`, and NB-1000 for what the schema refuses; nothing was sent then, and the
+    attempt is on record.
     """
     now = now or datetime.now(UTC)
     try:
@@ -92,12 +96,34 @@ async def _send(
         # An import, or somebody else's hand, was faster by a moment.
         known = await store.known(tx, [key])
     row = (await store.lock(tx, [known[key].notice_id]))[known[key].notice_id]
+    if row.withdrawn:
+        return await _stands_again(tx, row, content, actor=actor, now=now)
     if row.revision:
         return await _already(tx, row, said, actor=actor, now=now)
     # It waits for a person, or one dismissed it: the keys that the docket knew go along.
     keys = revisions.known_keys(row)
     revision = revisions.first({**content, **keys}, notice_id=row.notice_id, lane=lane)
     await store.send_waiting(tx, [sending_of(revision, row.release, kept_code=row.confirm_code)])
+    return await _sent(tx, revision, actor=actor, now=now, reason="BY_HAND")
+
+
+async def _stands_again(
+    tx: Transaction, row: Obligation, content: Mapping[str, Any], *, actor: str, now: datetime
+) -> Sent:
+    """Send what was withdrawn as a person tells it now: HHS puts its case back where it was."""
+    assert row.message_id is not None, "what was withdrawn was sent"
+    revision = revisions.later(
+        {**content, **revisions.known_keys(row)},
+        notice_id=row.notice_id,
+        revision=row.revision + 1,
+        kind=NoticeKind.CORRECTION,
+        reason=ReasonCode.OTHER,
+        supersedes=row.message_id,
+        lane=Lane(row.lane),
+        cause=await refusals.unanswered(tx, row.notice_id),
+    )
+    await store.set_state(tx, row.notice_id, state="recorded", revision=row.revision + 1)
+    await store.correct(tx, revisions.corrected_by(revision))
     return await _sent(tx, revision, actor=actor, now=now, reason="BY_HAND")
 
 

@@ -22,10 +22,16 @@ from services.ice import revisions
 from services.ice.notices import handwriting
 from services.ice.notices.decisions import REFUSALS, reason_for, refusal_of
 from services.ice.notices.views import NoticeItem, content_now, item_now
-from services.ice.revisions import KEY_FIELDS, Revision, accept_revisions, record_of
+from services.ice.revisions import (
+    KEY_FIELDS,
+    Revision,
+    accept_revisions,
+    corrected_by,
+    record_of,
+)
 from services.ice.store import obligations as store
 from services.ice.store import refusals
-from services.ice.store.obligations import Corrected, Obligation
+from services.ice.store.obligations import Obligation
 from services.ledger.store import Store, Transaction, append
 
 log = structlog.get_logger()
@@ -147,20 +153,7 @@ async def _write(
     tx: Transaction, revision: Revision, correction: Correction, *, actor: str, now: datetime
 ) -> Correction:
     notice = revision.notice
-    await store.correct(
-        tx,
-        Corrected(
-            notice_id=notice.notice_id,
-            a_number=notice.a_number,
-            base_city=notice.base_city_code,
-            hearing_on=notice.hearing_on,
-            hearing_at=notice.hearing_at,
-            hearing_zone=notice.hearing_zone,
-            outcome=notice.outcome,
-            office=notice.aor_code,
-            revision=notice.revision,
-        ),
-    )
+    await store.correct(tx, corrected_by(revision))
     [commitment] = await accept_revisions(tx, [revision], now)
     record = record_of(
         "notice.corrected",

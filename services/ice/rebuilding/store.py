@@ -136,8 +136,9 @@ SELECT f.notice_id,
        coalesce(array_agg(f.pending ORDER BY f.record_id) FILTER (
            WHERE f.pending IS NOT NULL
              AND (f.action IN ('notice.dismissed', 'notice.kept')
-                  OR f.action = 'notice.confirmed' AND f.pending <> 'MISSED_AGAIN'
-                  OR f.action = 'notice.recorded' AND f.reason = 'BY_HAND')), '{}') AS kept_codes
+                  OR (f.action = 'notice.confirmed'
+                      OR f.action = 'notice.recorded' AND f.reason = 'BY_HAND')
+                     AND f.pending <> 'MISSED_AGAIN')), '{}') AS kept_codes
 FROM following AS f
 GROUP BY f.notice_id;
 
@@ -212,10 +213,10 @@ LEFT JOIN made AS m ON m.notice_id = o.notice_id AND m.revision = 1
 LEFT JOIN said AS b ON b.message_id = o.content_id
 LEFT JOIN said AS f ON f.message_id = m.message_id
 LEFT JOIN LATERAL (
-    -- What a person corrected last is what the obligation stands for.
+    -- What a person corrected last, or sent by hand once more, is what the obligation stands for.
     SELECT s.* FROM made AS r JOIN said AS s ON s.message_id = r.message_id
     WHERE r.notice_id = o.notice_id
-      AND (r.action = 'notice.corrected'
+      AND (r.action = 'notice.corrected' OR r.action = 'notice.recorded' AND r.revision > 1
            OR r.action = 'notice.recovered' AND s.notice_kind = 'CORRECTION')
     ORDER BY r.revision DESC LIMIT 1
 ) AS c ON true
