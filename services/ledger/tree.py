@@ -23,6 +23,7 @@ from services.ledger.tiles import (
     edge_lengths,
     perfect_root,
     split,
+    tile_root,
 )
 
 __all__ = ["Head", "consistency", "edge", "head", "inclusion", "inclusions", "root_at", "tile"]
@@ -136,10 +137,16 @@ class _Stored:
         if level == 0:
             found = [self.leaves[at] for at in range(first, first + count) if at in self.leaves]
             return found if len(found) == count else None
-        below = [
-            self.find(level - 1, at * TILE_WIDTH, TILE_WIDTH) for at in range(first, first + count)
-        ]
-        return [perfect_root(each) for each in below if each] if all(below) else None
+        roots = [self._root(level - 1, at) for at in range(first, first + count)]
+        return [root for root in roots if root] if all(roots) else None
+
+    def _root(self, level: int, n: int) -> bytes | None:
+        """Return the root of a full tile, or None while it was not read."""
+        tile = self.tiles.get((level, n))
+        if tile is not None:
+            return tile_root(tile)
+        found = self.find(level, n * TILE_WIDTH, TILE_WIDTH)
+        return perfect_root(found) if found else None
 
 
 async def _hashes(
