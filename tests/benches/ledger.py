@@ -22,7 +22,6 @@ from services.ledger.sealer import Sealer
 from services.ledger.store import Store, append, migrate
 from services.ledger.verify import verify
 from services.settings import SealerSettings
-from tests.benches import lived
 from tests.benches.ground import quantiles
 from tests.ledgers import LOG_KEY, Answers, anchor_of, opened, seal_all, some_records
 
@@ -39,16 +38,12 @@ WHERE e.record_index >= %s
 """
 
 
-def run(folder: Path, *, records: int, lived_records: int, seconds: int) -> dict[str, Any]:
-    """Seal `records`, time single ones for `seconds`, verify and export everything.
-
-    Then do so with two ledgers that were lived in, of about `lived_records`.
-    """
+def run(folder: Path, *, records: int, seconds: int) -> dict[str, Any]:
+    """Seal `records`, time single ones for `seconds`, verify and export everything."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     with PostgresServer(folder / "made") as server:
         migrate(server.url, "ice")
-        made_up = asyncio.run(_run(server.url, folder / "log", records, seconds))
-    return {**made_up, "lived": lived.run(folder / "lived", records=lived_records)}
+        return asyncio.run(_run(server.url, folder / "log", records, seconds))
 
 
 async def _run(url: str, log: Path, records: int, seconds: int) -> dict[str, Any]:

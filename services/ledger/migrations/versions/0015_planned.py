@@ -2,7 +2,7 @@
 
 from services.ledger.migrations.plain import apply
 
-revision = "0016"
+revision = "0015"
 down_revision = "0014"
 branch_labels = None
 depends_on = None
