@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 BESIDE = ("columns", "openings", "times")
 CONTENTS = ("messages", "contents", "answers")
 
+# Messages from which a second process is worth its start.
+APART_FROM = 10_000
+
 VkeyOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -100,7 +103,9 @@ def verify(
 
             async def read_contents(store: "Store") -> "Contents":
                 return await verify_contents(
-                    store, progress=lambda done, total: progress.update(done, total=total)
+                    store,
+                    apart_from=APART_FROM,
+                    progress=lambda done, total: progress.update(done, total=total),
                 )
 
             held = session.with_store(read_contents, doubtful=Doubtful.LEFT)

@@ -1,6 +1,6 @@
 """Whatever is changed beside the ledger, verification names the message and what is wrong."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -8,7 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from services.exchange import contents
+from services.exchange.beside import Beside, beside
 from services.exchange.contents import Contents, verify_contents
+from services.exchange.contents.walk import Walk
 from services.ledger.store import Store, Transaction, audit
 from tests.lives import Life
 from tests.steps import rows
@@ -194,3 +197,69 @@ async def test_each_change_beside_the_ledger_is_named(
             assert UUID(str(difference.where["message_id"])) == found[named], (what, difference)
         assert difference.where.items() >= more.items(), (what, difference.where)
     assert (await verify_contents(ice.store)).difference is None
+
+
+async def spoil(store: Store, statement: str) -> None:
+    async with store.transaction() as tx:
+        await tx.execute("SET LOCAL session_replication_role = replica")
+        cursor = await tx.execute(statement.encode())
+        assert cursor.rowcount > 0, statement
+
+
+async def test_two_processes_find_what_one_finds(
+    worked_life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = worked_life.pair.ice.store
+    started: list[str] = []
+
+    @asynccontextmanager
+    async def counted(entry: str, asked: Mapping[str, Any]) -> AsyncIterator[Beside]:
+        async with beside(entry, asked) as other:
+            started.append(asked["place"])
+            yield other
+
+    monkeypatch.setattr(contents, "beside", counted)
+    one = await verify_contents(store)
+    assert one.messages > 5
+    assert await verify_contents(store, apart_from=one.messages + 1) == one
+    assert started == []
+    assert await verify_contents(store, apart_from=one.messages) == one
+    assert started == ["sent"]
+
+    [(sent,)] = await rows(worked_life.pair.ice, SENT, "receipt")
+    [(reply,)] = await rows(worked_life.pair.ice, REPLY)
+    await spoil(store, SPOILT["the salt of a content"][-1].format(sent=sent))
+    difference = (await verify_contents(store, apart_from=0)).difference
+    assert difference is not None
+    assert (difference.code, difference.where) == ("NB-3143", {"message_id": str(sent)})
+    # Of two the one that came in is told.
+    await spoil(store, SPOILT["the received_at of a reply"][-1].format(reply=reply))
+    difference = (await verify_contents(store, apart_from=0)).difference
+    assert difference is not None
+    assert (difference.code, difference.where["message_id"]) == ("NB-3142", reply)
+
+
+async def test_what_a_second_process_did_not_read_is_read_by_the_first(
+    worked_life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = worked_life.pair.ice.store
+
+    @asynccontextmanager
+    async def killed(entry: str, asked: Mapping[str, Any]) -> AsyncIterator[Beside]:
+        async with beside(entry, asked) as other:
+            other.process.kill()
+            yield other
+
+    monkeypatch.setattr(contents, "beside", killed)
+
+    assert await verify_contents(store, apart_from=0) == await verify_contents(store)
+
+
+async def test_a_ledger_with_a_revoked_key_is_read_by_one_process(
+    worked_life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Walk, "revoked", True)
+    monkeypatch.setattr(contents, "beside", None)
+    store = worked_life.pair.ice.store
+
+    assert (await verify_contents(store, apart_from=0)).difference is None

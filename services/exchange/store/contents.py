@@ -104,13 +104,17 @@ ORDER BY i.stream, i.generation, i.sequence
 """
 
 
-async def kept(tx: Transaction) -> AsyncGenerator[Kept]:
-    """Yield every message that was sent or taken, some hundred in memory at a time."""
-    # What came in goes first: an answer that was changed itself is then named, not its receivers.
-    for statement in (_TAKEN, _SENT):
+# What came in goes first: an answer that was changed itself is then named, not its receivers.
+_KEPT = {"taken": _TAKEN, "sent": _SENT}
+PLACES = tuple(_KEPT)
+
+
+async def kept(tx: Transaction, places: Sequence[str] = PLACES) -> AsyncGenerator[Kept]:
+    """Yield every message that was taken or sent, some hundred in memory at a time."""
+    for place in places:
         async with tx.cursor(name=f"kept_{uuid4().hex}", row_factory=class_row(Kept)) as cursor:
             cursor.itersize = ROWS_A_READ
-            await cursor.execute(statement)
+            await cursor.execute(_KEPT[place])
             async for row in cursor:
                 yield row
 

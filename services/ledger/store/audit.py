@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg import sql
+
 from services.ledger.store.connection import Transaction
 
 WHOLE_LEDGER_SECONDS = 600
@@ -111,13 +113,23 @@ async def checkpoints(tx: Transaction, *, above: int, end: int, limit: int) -> l
     return [Sealed(size=row[0], root=row[1], note=row[2]) for row in await cursor.fetchall()]
 
 
-async def hold_still(tx: Transaction) -> None:
+async def hold_still(tx: Transaction, *, snapshot: str | None = None) -> None:
     """Let all that this transaction reads be of one moment, while the sealer may go on.
 
-    Its statements read whole tables and may take their time.
+    Of its own first statement, or of the `snapshot` that another transaction shares. Its statements
+    read whole tables and may take their time.
     """
     await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    if snapshot is not None:
+        await tx.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
     await tx.execute(f"SET LOCAL statement_timeout = '{WHOLE_LEDGER_SECONDS}s'")
+
+
+async def share_still(tx: Transaction) -> str:
+    """Return what lets others see the moment of this transaction, while it lasts."""
+    cursor = await tx.execute("SELECT pg_export_snapshot()")
+    [(snapshot,)] = await cursor.fetchall()
+    return str(snapshot)
 
 
 _TOTALS = """

@@ -24,7 +24,7 @@ from psycopg import (
     errors,
     sql,
 )
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import Row, TupleRow
 
@@ -218,6 +218,11 @@ class Store:
         with border():
             store._idle.append(await store._connect())
         return store
+
+    @property
+    def address(self) -> str | None:
+        """Where another process finds the same; None where connections are prepared first."""
+        return None if self._prepare is not None else make_conninfo(**self._settings)
 
     async def close(self) -> None:
         """Close all idle connections; those in use close when they are given back."""

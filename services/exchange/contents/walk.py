@@ -1,19 +1,9 @@
-"""Verify contents: hold what is kept of every message against its signature and its record.
-
-Bytes, contents, columns and answers stand beside the ledger, and the tree says nothing of them; the
-records do, and so do the signatures. Each message that was sent or taken is read once, in the order
-of its stream: its bytes verify under a trusted key and hash to what its record names, its columns
-say what the bytes say, its content is what was committed to (or erased, which is counted), and
-an answer proves what it is taken for. A checkpoint of ours that a message showed is still there,
-and so is every message that was given a sequence. The first difference is returned with its place.
-
-Costs one ES256 a message, and a read of everything; memory does not grow with the ledger.
-"""
+"""One pass over the messages of a store: each is held to everything that is kept of it."""
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,11 +17,12 @@ from schemas.envelope import CONTROL_KINDS, Envelope, Kind, VerifyKey, commitmen
 from schemas.errors import EvidenceError, RejectedError
 from schemas.reply import Receipts, Refusal
 from services.exchange import parties
+from services.exchange.beside import Beside
 from services.exchange.receipts import prove_batch
 from services.exchange.store import contents as store
 from services.exchange.store.contents import Kept, Log
 from services.exchange.weighing import Weighing
-from services.ledger.store import Store, Transaction, audit
+from services.ledger.store import Transaction
 from services.ledger.verify import Progress
 
 # Answers of neighbouring messages are the same few.
@@ -40,26 +31,6 @@ ANSWERS_KEPT = 64
 NOTES_A_READ = 1_000
 # What the relay puts on no record, and what shows a checkpoint of ours.
 _WITHOUT_RECORD = {str(Kind.RECEIPTS), str(Kind.HEAD)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """What was read, and the first difference, None if there is none.
-
-    `erased` counts messages whose content is gone by retention, `archived` those whose bytes moved
-    to an archive; both are allowed. `not_evidence` counts messages (control aside) whose key was
-    revoked and that no checkpoint covers which the other agency had cosigned before: their
-    signatures prove nothing. `disputed` are those of the other agency that it would take back,
-    and whose records it had cosigned itself before we learned of that.
-    """
-
-    messages: int
-    answers: int
-    erased: int
-    archived: int
-    not_evidence: int
-    disputed: tuple["Disowned", ...]
-    difference: EvidenceError | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,31 +46,6 @@ class Disowned:
     messages: int = 0
 
 
-async def verify_contents(store_: Store, *, progress: Progress | None = None) -> Contents:
-    """Hold everything that is kept of messages against records and signatures.
-
-    `progress` is called with messages done and messages in all. Raises `UnavailableError` when the
-    store is away; a difference is returned, not raised.
-    """
-    async with store_.transaction(seconds=audit.WHOLE_LEDGER_SECONDS) as tx:
-        await audit.hold_still(tx)
-        walk = _Walk(tx=tx, progress=progress)
-        difference: EvidenceError | None = None
-        try:
-            await walk.run()
-        except EvidenceError as error:
-            difference = error
-    return Contents(
-        messages=walk.messages,
-        answers=walk.answers,
-        erased=walk.erased,
-        archived=walk.archived,
-        not_evidence=walk.not_evidence,
-        disputed=tuple(walk.disputed.values()),
-        difference=difference,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """What a verified control message says: receipts by message, or one refusal."""
@@ -110,7 +56,7 @@ class _Answer:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Walk:
+class Walk:
     """One pass over all messages in one transaction."""
 
     tx: Transaction
@@ -126,21 +72,42 @@ class _Walk:
     known: OrderedDict[UUID, _Answer] = field(default_factory=OrderedDict)
     logs: dict[str, Log] = field(default_factory=dict)
     notes: tuple[str, dict[int, str]] = ("", {})
+    total: int = 0
+    other: Beside | None = None
+    _weighing: Weighing | None = None
 
-    async def run(self) -> None:
-        """Read every message. Raises `EvidenceError` at the first difference."""
+    @property
+    def weighing(self) -> Weighing:
+        """How keys ended."""
+        assert self._weighing is not None, "a walk begins before it reads"
+        return self._weighing
+
+    @property
+    def revoked(self) -> bool:
+        """Whether some key was revoked: then messages are weighed, too."""
+        return any(ending.revoked is not None for ending in self.weighing.endings.values())
+
+    async def begin(self) -> None:
+        """Read what all messages are held to. Raises `EvidenceError`."""
         await self._parties()
         self.logs = await store.logs(self.tx)
-        weighing = await Weighing.read(self.tx)
-        total = await store.count(self.tx)
-        async with aclosing(store.kept(self.tx)) as messages:
+        self._weighing = await Weighing.read(self.tx)
+        self.total = await store.count(self.tx)
+
+    async def read(self, *places: str) -> None:
+        """Read messages of these places. Raises `EvidenceError` at the first difference."""
+        async with aclosing(store.kept(self.tx, places)) as messages:
             async for message in messages:
-                await self._check(message, weighing)
+                await self._check(message, self.weighing)
                 self.messages += 1
                 if self.progress is not None and self.messages % store.ROWS_A_READ == 0:
-                    self.progress(self.messages, total)
+                    elsewhere = 0 if self.other is None else self.other.done
+                    self.progress(self.messages + elsewhere, self.total)
+
+    async def finish(self) -> None:
+        """Look for what is missing. Raises `EvidenceError` for the first that is."""
         for each in self.disputed.values():
-            each.first = await weighing.first_seen(self.tx, each.first)
+            each.first = await self.weighing.first_seen(self.tx, each.first)
         gone = await store.gone(self.tx)
         if gone is not None:
             index, message_id, action = gone
@@ -190,7 +157,7 @@ class _Walk:
             if message.kind in _WITHOUT_RECORD:
                 await self._check_shown(message, envelope)
         elif message.kind == Kind.RECEIPTS:
-            await self._check_answered(message)
+            await self._check_answered(message, envelope)
 
     def _weigh(self, message: Kept, kid: str, weighing: Weighing) -> None:
         """Count a message whose key was revoked, unless it was cosigned before."""
@@ -320,9 +287,10 @@ class _Walk:
             where = {"size": point.size, "origin": point.origin, "rule": rule}
             raise EvidenceError("NB-3244", message_id=message.message_id, **where)
 
-    async def _check_answered(self, message: Kept) -> None:
+    async def _check_answered(self, message: Kept, envelope: Envelope) -> None:
         """See that what a receipts message answers is noted as answered."""
-        answer = await self._answer(message.message_id, message.message_id)
+        with _giving(message.message_id, asked_by=message.message_id):
+            answer = self._said(envelope, message.moment)
         left = await store.unanswered(self.tx, list(answer.receipts))
         if left:
             raise _unproven(left[0], f"receipts message {message.message_id} gave one")
@@ -341,24 +309,27 @@ class _Walk:
         row = await store.answer(self.tx, message_id)
         if row is None or row.envelope is None:
             raise _unproven(asked_by, f"message {message_id}, which gave it, is gone")
-        try:
-            envelope = verify(read(row.envelope), self.verify_keys)
-            body = parse_body(
-                envelope.attributes.kind, envelope.attributes.version, envelope.plain()
-            )
-            if isinstance(body, Refusal):
-                return _Answer(refusal=body, taken_at=row.taken_at)
-            if not isinstance(body, Receipts):
-                return _Answer(taken_at=row.taken_at)
-            batch = prove_batch(body, tuple(self.log_keys.values()))
-        except (RejectedError, EvidenceError) as error:
-            raise _unproven(asked_by, f"message {message_id}: {error.sentence}") from error
+        with _giving(message_id, asked_by=asked_by):
+            return self._said(verify(read(row.envelope), self.verify_keys), row.taken_at)
+
+    def _said(self, envelope: Envelope, taken_at: datetime) -> _Answer:
+        """Return what a control message says; receipts are proven again.
+
+        Raises `RejectedError` and `EvidenceError` for what cannot be read or is not proven.
+        """
+        attributes = envelope.attributes
+        body = parse_body(attributes.kind, attributes.version, envelope.plain())
+        if isinstance(body, Refusal):
+            return _Answer(refusal=body, taken_at=taken_at)
+        if not isinstance(body, Receipts):
+            return _Answer(taken_at=taken_at)
+        batch = prove_batch(body, tuple(self.log_keys.values()))
         receipts = {
             UUID(said["message_id"]): (index, unb64(said["envelope"]))
             for index, said in batch.records
             if said.get("action") == "message.received"
         }
-        return _Answer(receipts=receipts, taken_at=row.taken_at)
+        return _Answer(receipts=receipts, taken_at=taken_at)
 
 
 def _differing(message: Kept, envelope: Envelope) -> str | None:
@@ -387,6 +358,15 @@ def _missing(table: str, message: Kept) -> EvidenceError:
     return EvidenceError(
         "NB-3140", table=table, message_id=message.message_id, index=message.record_index
     )
+
+
+@contextmanager
+def _giving(message_id: UUID, *, asked_by: UUID) -> Iterator[None]:
+    """Turn what is wrong with a message that gave an answer into what the answer lacks."""
+    try:
+        yield
+    except (RejectedError, EvidenceError) as error:
+        raise _unproven(asked_by, f"message {message_id}: {error.sentence}") from error
 
 
 def _unproven(message_id: UUID, rule: str) -> EvidenceError:
