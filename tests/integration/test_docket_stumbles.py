@@ -199,7 +199,7 @@ async def test_a_store_that_refuses_every_row_ends_the_import_and_rejects_none(i
             ice, findings(3), release="2026-11", actor="importer", refuse=rejects.append
         )
 
-    assert [type(error) for error in ended.value.exceptions] == [ProgrammingError]
+    assert all(isinstance(error, ProgrammingError) for error in ended.value.exceptions)
     assert rejects == []
 
 
