@@ -8,8 +8,8 @@ import pytest
 from tests.faults.mutations.ground import grounds
 from tests.faults.mutations.running import run
 
-MUTATIONS = 900
-SECONDS = 60.0
+MUTATIONS = 500
+SECONDS = 40.0
 
 
 @pytest.mark.faults
