@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import logging
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from tests.benches import ledger, lived, peer, pipeline, proof, rebuild, redrive, replay, shadow
 from tests.benches.ground import environment
@@ -53,6 +56,8 @@ def main() -> None:
     )
     parser.add_argument("--proven", type=int, default=5_000, help="notices, proof")
     asked = parser.parse_args()
+    # What the exchange says in this process would stand before the JSON on standard output.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     folder = Path(tempfile.mkdtemp(prefix="noticebus-bench-"))
     work: dict[str, Callable[[], dict[str, Any]]] = {
         "peer": lambda: peer.run(asked.messages),

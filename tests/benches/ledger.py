@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from services.embedded import PostgresServer
 from services.ledger.export import export
 from services.ledger.records import make_record
@@ -40,7 +38,6 @@ WHERE e.record_index >= %s
 
 def run(folder: Path, *, records: int, seconds: int) -> dict[str, Any]:
     """Seal `records`, time single ones for `seconds`, verify and export everything."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     with PostgresServer(folder / "made") as server:
         migrate(server.url, "ice")
         return asyncio.run(_run(server.url, folder / "log", records, seconds))
