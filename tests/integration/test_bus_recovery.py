@@ -142,9 +142,12 @@ async def test_redis_killed_between_take_and_acknowledgement_offers_the_entry_ag
 ) -> None:
     recipient = Recipient()
     take = recipient.take
+    published = asyncio.Event()
 
     async def take_and_kill(entries: Sequence[Entry]) -> list[Verdict]:
         verdicts = await take(entries)
+        # The reader may be given an entry before its publisher hears that it is stored.
+        await published.wait()
         if len(recipient.calls) == 1:
             own_redis.kill()
         return verdicts
@@ -153,6 +156,7 @@ async def test_redis_killed_between_take_and_acknowledgement_offers_the_entry_ag
     async with running(a_reader(own_redis.url, recipient)) as reader:
         async with Publisher.open(own_redis.url, settings=SETTINGS.bus) as publisher:
             await publisher.publish(STREAM, [b"message 1"])
+            published.set()
         # Started any sooner, Redis might hear the acknowledgement after all.
         await until(lambda: not reader.healthy)
         own_redis.start()
