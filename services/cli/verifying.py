@@ -72,18 +72,33 @@ def verify(
     others. Exit 6 at the first difference, which is named.
     Example: noticebus --agency hhs ledger verify
     """
-    from services.exchange.contents import verify_contents
+    from services.exchange.contents import reading
     from services.exchange.verifying import verify_log
+    from services.garbage import collect_seldom
 
+    collect_seldom()
     session = session_of(ctx, archives=archive)
     if exported is not None:
         _verify_exported(session, exported, vkey)
         return
     keys = [] if origin and not vkey else log_keys(session, vkey)
     kept = [_read(file) for file in checkpoint or ()]
-    with session.progress("verifying", unit="records") as progress:
 
-        async def work(store: "Store") -> "Verified":
+    async def work(store: "Store") -> "tuple[Verified, Contents | None]":
+        if origin is not None or tree_only:
+            return await verify_records(store), None
+        # A second process begins with the messages while we are at the records.
+        async with reading(store, apart_from=APART_FROM) as messages:
+            verified = await verify_records(store)
+            if verified.difference is not None:
+                return verified, None
+            with session.progress("verifying contents", unit="messages") as progress:
+                return verified, await messages.finish(
+                    lambda done, total: progress.update(done, total=total)
+                )
+
+    async def verify_records(store: "Store") -> "Verified":
+        with session.progress("verifying", unit="records") as progress:
             return await verify_log(
                 store,
                 session.settings,
@@ -94,22 +109,9 @@ def verify(
                 progress=lambda done, total: progress.update(done, total=total),
             )
 
-        verified = session.with_store(work, doubtful=Doubtful.LEFT)
+    verified, held = session.with_store(work, doubtful=Doubtful.LEFT)
     report, away, anchor = verified.report, verified.gone, verified.anchor
-    difference = verified.difference
-    held: Contents | None = None
-    if difference is None and origin is None and not tree_only:
-        with session.progress("verifying contents", unit="messages") as progress:
-
-            async def read_contents(store: "Store") -> "Contents":
-                return await verify_contents(
-                    store,
-                    apart_from=APART_FROM,
-                    progress=lambda done, total: progress.update(done, total=total),
-                )
-
-            held = session.with_store(read_contents, doubtful=Doubtful.LEFT)
-        difference = held.difference
+    difference = verified.difference or (None if held is None else held.difference)
     not_checked = [*(BESIDE if tree_only else ()), *(CONTENTS if held is None else ())]
     session.emit_one(
         {

@@ -1,46 +1,50 @@
-"""Let a second process do a part of a long reading, so that it uses a second core.
+"""Let a second process answer questions, so that long reading uses a second core.
 
-It is told what to read on its standard input, and answers on its standard output with JSON: how far
-it came, a number a line, and at last an object with what it found. Whatever ends it earlier loses
-nothing: whoever started it then reads that part as well.
+It is told on its standard input, a line a question, and answers on its standard output in the same
+order, all of it JSON objects. It ends when its input does: with whoever started it, whatever ended
+that. What it did not answer is nobody's loss: whoever asked does that part as well.
 """
 
 import asyncio
 import json
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
-# One line holds what was found, however long.
+# An answer is one line, however much was found.
 _LINE_BYTES_MAX = 1 << 20
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Beside:
-    """A process that reads; `done` is how far it came."""
+    """A process that answers one question after another."""
 
     process: Process
-    done: int = 0
 
-    async def found(self, *, seconds: float) -> dict[str, Any] | None:
-        """Return what it found, None when it ended without or took longer than `seconds`."""
+    async def ask(self, question: Mapping[str, object]) -> None:
+        """Ask something; some questions may wait there while it works on another."""
+        assert self.process.stdin is not None, "it was started with a pipe"
+        # One that has ended says so by not answering.
+        with suppress(ConnectionError):
+            self.process.stdin.write(json.dumps(question).encode() + b"\n")
+            await self.process.stdin.drain()
+
+    async def answer(self, *, seconds: float) -> dict[str, Any] | None:
+        """Return its next answer, None when it ended without or takes longer than `seconds`."""
         assert self.process.stdout is not None, "it was started with a pipe"
         with suppress(TimeoutError, ValueError):
             async with asyncio.timeout(seconds):
-                async for line in self.process.stdout:
-                    said = json.loads(line)
-                    if isinstance(said, dict):
-                        return said
-                    self.done = int(said)
+                said = json.loads(await self.process.stdout.readline())
+                return said if isinstance(said, dict) else None
         return None
 
 
 @asynccontextmanager
-async def beside(entry: str, asked: Mapping[str, object]) -> AsyncIterator[Beside]:
-    """Start `entry` (`module:function`), which calls `asked_of`; it ends with the block at last."""
+async def beside(entry: str) -> AsyncIterator[Beside]:
+    """Start `entry` (`module:function`), which answers `questions`; it ends with the block."""
     module, _, function = entry.partition(":")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -49,14 +53,10 @@ async def beside(entry: str, asked: Mapping[str, object]) -> AsyncIterator[Besid
         stdin=PIPE,
         stdout=PIPE,
         limit=_LINE_BYTES_MAX,
+        # Ctrl-C is for whoever started it.
+        start_new_session=True,
     )
     try:
-        assert process.stdin is not None, "it was started with a pipe"
-        # An address may hold a password: it is never among the arguments, which all can see.
-        with suppress(ConnectionError):
-            process.stdin.write(json.dumps(asked).encode() + b"\n")
-            await process.stdin.drain()
-            process.stdin.close()
         yield Beside(process)
     finally:
         with suppress(ProcessLookupError):
@@ -64,13 +64,13 @@ async def beside(entry: str, asked: Mapping[str, object]) -> AsyncIterator[Besid
         await process.wait()
 
 
-def asked_of(stream: TextIO = sys.stdin) -> dict[str, Any]:
-    """Return what this process is asked to read."""
-    asked: dict[str, Any] = json.loads(stream.readline())
-    return asked
+def questions() -> Iterator[dict[str, Any]]:
+    """Yield what this process is asked, until there is nothing more to come."""
+    for line in sys.stdin:
+        yield json.loads(line)
 
 
-def tell(said: int | Mapping[str, object]) -> None:
-    """Say how far this process came, or what it found."""
+def answer(said: Mapping[str, object]) -> None:
+    """Answer the oldest question that has no answer yet."""
     sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
 """Whatever is changed beside the ledger, verification names the message and what is wrong."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from services.exchange import contents
-from services.exchange.beside import Beside, beside
-from services.exchange.contents import Contents, verify_contents
+from services.exchange.beside import Beside
+from services.exchange.contents import Contents, reading, verify_contents
 from services.exchange.contents.walk import Walk
+from services.exchange.store import contents as shares
 from services.ledger.store import Store, Transaction, audit
 from tests.lives import Life
 from tests.steps import rows
@@ -206,60 +206,87 @@ async def spoil(store: Store, statement: str) -> None:
         assert cursor.rowcount > 0, statement
 
 
-async def test_two_processes_find_what_one_finds(
-    worked_life: Life, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few messages make many shares."""
+    monkeypatch.setattr(shares, "MESSAGES_A_SHARE", 2)
+
+
+async def read_by_the_other(store: Store) -> Contents:
+    """Verify with a second process that reads every share but what follows a difference."""
+    async with reading(store, apart_from=0) as read:
+        assert read.helping is not None
+        assert len(read.shares) > 4
+        await read.helping
+        return await read.finish()
+
+
+@pytest.mark.usefixtures("small_shares")
+async def test_another_process_finds_what_this_one_finds(worked_life: Life) -> None:
     store = worked_life.pair.ice.store
-    started: list[str] = []
-
-    @asynccontextmanager
-    async def counted(entry: str, asked: Mapping[str, Any]) -> AsyncIterator[Beside]:
-        async with beside(entry, asked) as other:
-            started.append(asked["place"])
-            yield other
-
-    monkeypatch.setattr(contents, "beside", counted)
     one = await verify_contents(store)
-    assert one.messages > 5
-    assert await verify_contents(store, apart_from=one.messages + 1) == one
-    assert started == []
+    assert one.difference is None
+    [(kept,)] = await rows(
+        worked_life.pair.ice, "SELECT (SELECT count(*) FROM sent) + (SELECT count(*) FROM inbox)"
+    )
+    assert one.messages == kept > 5
+
+    assert await read_by_the_other(store) == one
     assert await verify_contents(store, apart_from=one.messages) == one
-    assert started == ["sent"]
+    async with reading(store, apart_from=one.messages + 1) as read:
+        assert read.helping is None
 
     [(sent,)] = await rows(worked_life.pair.ice, SENT, "receipt")
     [(reply,)] = await rows(worked_life.pair.ice, REPLY)
     await spoil(store, SPOILT["the salt of a content"][-1].format(sent=sent))
-    difference = (await verify_contents(store, apart_from=0)).difference
-    assert difference is not None
-    assert (difference.code, difference.where) == ("NB-3143", {"message_id": str(sent)})
     # Of two the one that came in is told.
-    await spoil(store, SPOILT["the received_at of a reply"][-1].format(reply=reply))
-    difference = (await verify_contents(store, apart_from=0)).difference
-    assert difference is not None
-    assert (difference.code, difference.where["message_id"]) == ("NB-3142", reply)
+    for code, named, what in (
+        ("NB-3143", sent, None),
+        ("NB-3142", reply, "the received_at of a reply"),
+    ):
+        if what is not None:
+            await spoil(store, SPOILT[what][-1].format(reply=reply))
+        for found in (
+            await read_by_the_other(store),
+            await verify_contents(store, apart_from=0),
+            await verify_contents(store),
+        ):
+            assert found.difference is not None
+            where = found.difference.where
+            assert (found.difference.code, str(where["message_id"])) == (code, str(named))
 
 
+@pytest.mark.usefixtures("small_shares")
 async def test_what_a_second_process_did_not_read_is_read_by_the_first(
     worked_life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = worked_life.pair.ice.store
+    one = await verify_contents(store)
+    answer = Beside.answer
 
-    @asynccontextmanager
-    async def killed(entry: str, asked: Mapping[str, Any]) -> AsyncIterator[Beside]:
-        async with beside(entry, asked) as other:
-            other.process.kill()
-            yield other
+    async def killed_later(self: Beside, *, seconds: float) -> dict[str, Any] | None:
+        said = await answer(self, seconds=seconds)
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+        return said
 
-    monkeypatch.setattr(contents, "beside", killed)
+    monkeypatch.setattr(Beside, "answer", killed_later)
 
-    assert await verify_contents(store, apart_from=0) == await verify_contents(store)
+    async with reading(store, apart_from=0) as read:
+        assert read.helping is not None
+        await read.helping
+        # It answered once, and perhaps its next answer was already on the way.
+        assert 0 < read.walk.counts.messages < one.messages
+        assert await read.finish() == one
 
 
 async def test_a_ledger_with_a_revoked_key_is_read_by_one_process(
     worked_life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Walk, "revoked", True)
-    monkeypatch.setattr(contents, "beside", None)
     store = worked_life.pair.ice.store
 
-    assert (await verify_contents(store, apart_from=0)).difference is None
+    async with reading(store, apart_from=0) as read:
+        assert read.helping is None
+        assert (await read.finish()).difference is None

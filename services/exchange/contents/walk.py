@@ -1,15 +1,16 @@
 """One pass over the messages of a store: each is held to everything that is kept of it."""
 
-import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from schemas.canonical import b64, parse, parse_time, unb64
+import orjson
+
+from schemas.canonical import b64, parse_time, unb64
 from schemas.catalog import parse_body
 from schemas.checkpoint import parse_checkpoint
 from schemas.ending import Disputed
@@ -17,16 +18,18 @@ from schemas.envelope import CONTROL_KINDS, Envelope, Kind, VerifyKey, commitmen
 from schemas.errors import EvidenceError, RejectedError
 from schemas.reply import Receipts, Refusal
 from services.exchange import parties
-from services.exchange.beside import Beside
 from services.exchange.receipts import prove_batch
 from services.exchange.store import contents as store
-from services.exchange.store.contents import Kept, Log
+from services.exchange.store.contents import Kept, Log, Share
 from services.exchange.weighing import Weighing
 from services.ledger.store import Transaction
-from services.ledger.verify import Progress
 
 # Answers of neighbouring messages are the same few.
 ANSWERS_KEPT = 64
+# For each reading all records are looked through.
+EARLY_A_READ = 1_000
+# Receipts messages give one receipt or thousands.
+RECEIPTS_A_READ = 2_000
 # Checkpoints of ours are shown in the order of their size.
 NOTES_A_READ = 1_000
 # What the relay puts on no record, and what shows a checkpoint of ours.
@@ -56,24 +59,51 @@ class _Answer:
 
 
 @dataclass(slots=True, kw_only=True)
-class Walk:
-    """One pass over all messages in one transaction."""
+class Counts:
+    """What was read: messages, answers that are noted, contents erased, bytes in archives.
 
-    tx: Transaction
-    progress: Progress | None
+    `receipts` are those of the answers that receipts messages were found to prove.
+    """
+
     messages: int = 0
     answers: int = 0
+    receipts: int = 0
     erased: int = 0
     archived: int = 0
+
+    def add(self, more: "Counts") -> None:
+        """Count what was read elsewhere, too."""
+        self.messages += more.messages
+        self.answers += more.answers
+        self.receipts += more.receipts
+        self.erased += more.erased
+        self.archived += more.archived
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """One pass over messages in one transaction.
+
+    A receipts message is held against all the answers that it gave. Whether that were all that are
+    noted is a matter of counting them; only where it were not, each answer is looked for on its own
+    (`each_answer`), so as to name the first that nothing proves.
+    """
+
+    tx: Transaction
+    each_answer: bool = False
+    progress: Callable[[int], None] | None = None
+    counts: Counts = field(default_factory=Counts)
     not_evidence: int = 0
     disputed: dict[str, Disowned] = field(default_factory=dict)
     verify_keys: dict[str, VerifyKey] = field(default_factory=dict)
     log_keys: dict[str, Any] = field(default_factory=dict)
+    # Messages that came before they were taken, as far as their columns say.
+    early: list[Kept] = field(default_factory=list)
+    # Index, envelope hash and time of receipts, by the message that gave it and the one it is for.
+    given: dict[tuple[UUID, UUID], tuple[int, bytes, datetime]] = field(default_factory=dict)
     known: OrderedDict[UUID, _Answer] = field(default_factory=OrderedDict)
     logs: dict[str, Log] = field(default_factory=dict)
     notes: tuple[str, dict[int, str]] = ("", {})
-    total: int = 0
-    other: Beside | None = None
     _weighing: Weighing | None = None
 
     @property
@@ -92,17 +122,21 @@ class Walk:
         await self._parties()
         self.logs = await store.logs(self.tx)
         self._weighing = await Weighing.read(self.tx)
-        self.total = await store.count(self.tx)
 
-    async def read(self, *places: str) -> None:
-        """Read messages of these places. Raises `EvidenceError` at the first difference."""
-        async with aclosing(store.kept(self.tx, places)) as messages:
+    async def read(self, share: Share) -> None:
+        """Read a share of messages. Raises `EvidenceError` at the first difference."""
+        self.early, self.given = [], {}
+        before: UUID | None = None
+        async with aclosing(store.kept(self.tx, share)) as messages:
             async for message in messages:
                 await self._check(message, self.weighing)
-                self.messages += 1
-                if self.progress is not None and self.messages % store.ROWS_A_READ == 0:
-                    elsewhere = 0 if self.other is None else self.other.done
-                    self.progress(self.messages + elsewhere, self.total)
+                # Several records may claim to be its own: it is held to each, and counted once.
+                self.counts.messages += message.message_id != before
+                before = message.message_id
+                if self.progress is not None and self.counts.messages % store.ROWS_A_READ == 0:
+                    self.progress(self.counts.messages)
+        await self._compare_moments()
+        await self._compare_answers()
 
     async def finish(self) -> None:
         """Look for what is missing. Raises `EvidenceError` for the first that is."""
@@ -145,12 +179,10 @@ class Walk:
             ) from error
         column = _differing(message, envelope)
         if column is not None:
-            raise EvidenceError(
-                "NB-3142", table=message.place, message_id=message.message_id, column=column
-            )
+            raise _differs(message, column)
         if envelope.attributes.commitment is not None:
             self._weigh(message, envelope.kid, weighing)
-        self._check_record(message, envelope)
+        await self._check_record(message, envelope)
         self._check_content(message, envelope)
         if message.place == "sent":
             await self._check_answer(message)
@@ -179,19 +211,14 @@ class Walk:
         if message.body is not None or (message.record is None and not message.record_archived):
             raise _missing("envelope", message)
         named = b64(message.envelope_hash)
-        if message.record is not None and json.loads(message.record).get("envelope") != named:
-            raise EvidenceError(
-                "NB-3142",
-                table=message.place,
-                message_id=message.message_id,
-                column="envelope_hash",
-            )
+        if message.record is not None and orjson.loads(message.record).get("envelope") != named:
+            raise _differs(message, "envelope_hash")
         if message.archived:
-            self.archived += 1
+            self.counts.archived += 1
         else:
-            self.erased += 1
+            self.counts.erased += 1
 
-    def _check_record(self, message: Kept, envelope: Envelope) -> None:
+    async def _check_record(self, message: Kept, envelope: Envelope) -> None:
         """Hold a message to the record that it was sent or taken with."""
         if message.record_archived:
             return
@@ -200,7 +227,7 @@ class Walk:
             if not exempt and message.state in (None, "applied", "held"):
                 raise _missing("record", message)
             return
-        said = json.loads(message.record)
+        said = orjson.loads(message.record)
         committed, tag = envelope.attributes.commitment, envelope.attributes.casetag
         if (
             said.get("envelope") != b64(envelope.hash)
@@ -216,11 +243,22 @@ class Walk:
         numbered_at = envelope.attributes.time if recovered else parse_time(said["time"])
         since = said.get("detail", {}).get("since")
         began = {numbered_at} if since is None else {numbered_at, parse_time(since)}
-        if message.moment not in began and not message.set_aside_then:
-            column = "sequenced_at" if message.place == "sent" else "received_at"
-            raise EvidenceError(
-                "NB-3142", table=message.place, message_id=message.message_id, column=column
-            )
+        if message.moment in began:
+            return
+        if message.place == "sent":
+            raise _differs(message, "sequenced_at")
+        self.early.append(message)
+        if len(self.early) >= EARLY_A_READ:
+            await self._compare_moments()
+
+    async def _compare_moments(self) -> None:
+        """See that what came before it was taken was refused or set aside when it came."""
+        early, self.early = self.early, []
+        came = [(message.message_id, message.moment) for message in early]
+        known = await store.set_aside(self.tx, came) if came else ()
+        for message in early:
+            if (message.message_id, message.moment) not in known:
+                raise _differs(message, "received_at")
 
     def _check_content(self, message: Kept, envelope: Envelope) -> None:
         committed = envelope.attributes.commitment
@@ -231,7 +269,7 @@ class Walk:
                 raise _missing("payload", message)
             return
         if message.erased_at is not None and message.body is None and message.salt is None:
-            self.erased += 1
+            self.counts.erased += 1
             return
         try:
             holds = commitment(message.salt or b"", message.body or b"") == committed
@@ -246,7 +284,10 @@ class Walk:
             raise _unproven(message.message_id, "it is noted that none is owed")
         if message.answer not in ("receipt", "refusal"):
             return
-        self.answers += 1
+        if not self.each_answer:
+            self.counts.answers += 1
+            if message.answer == "receipt":
+                return
         if message.answer_message is None:
             raise _unproven(message.message_id, "no message is named that gave it")
         answer = await self._answer(message.answer_message, message.message_id)
@@ -264,13 +305,12 @@ class Walk:
                 rule = "no record under the checkpoint is its receipt"
                 raise _unproven(message.message_id, rule)
         if answer.taken_at != message.answered_at:
-            raise EvidenceError(
-                "NB-3142", table="sent", message_id=message.message_id, column="answered_at"
-            )
+            raise _differs(message, "answered_at")
 
     async def _check_shown(self, message: Kept, envelope: Envelope) -> None:
         """Find the checkpoint of ours that a message showed to the other agency."""
-        shown = parse_checkpoint(parse(envelope.plain())["checkpoint"])
+        assert not isinstance(envelope.data, str), "control stands in clear"
+        shown = parse_checkpoint(envelope.data["checkpoint"])
         point = shown.checkpoint
         log = self.logs.get(point.origin)
         if log is not None and log.former and point.size > log.size:
@@ -288,12 +328,27 @@ class Walk:
             raise EvidenceError("NB-3244", message_id=message.message_id, **where)
 
     async def _check_answered(self, message: Kept, envelope: Envelope) -> None:
-        """See that what a receipts message answers is noted as answered."""
-        with _giving(message.message_id, asked_by=message.message_id):
+        """Prove the receipts that a message gave, to be held against what is noted."""
+        if len(self.given) >= RECEIPTS_A_READ:
+            await self._compare_answers()
+        giver = message.message_id
+        with _giving(giver, asked_by=giver):
             answer = self._said(envelope, message.moment)
-        left = await store.unanswered(self.tx, list(answer.receipts))
-        if left:
-            raise _unproven(left[0], f"receipts message {message.message_id} gave one")
+        for message_id, receipt in answer.receipts.items():
+            self.given[giver, message_id] = (*receipt, answer.taken_at)
+
+    async def _compare_answers(self) -> None:
+        """See that what was answered is noted as answered, and count receipts noted as given."""
+        given, self.given = self.given, {}
+        messages = [message_id for _, message_id in given]
+        for noted in await store.answered(self.tx, messages) if messages else ():
+            if noted.answer is None:
+                giver = next(giver for giver, answered in given if answered == noted.message_id)
+                raise _unproven(noted.message_id, f"receipts message {giver} gave one")
+            if noted.answer == "receipt" and noted.answer_message is not None:
+                receipt = given.get((noted.answer_message, noted.message_id))
+                said = (noted.answer_index, noted.envelope_hash, noted.answered_at)
+                self.counts.receipts += receipt == said
 
     async def _answer(self, message_id: UUID, asked_by: UUID) -> _Answer:
         """Return what a control message of the peer says, verified again."""
@@ -357,6 +412,12 @@ def _control(envelope: Envelope) -> bool:
 def _missing(table: str, message: Kept) -> EvidenceError:
     return EvidenceError(
         "NB-3140", table=table, message_id=message.message_id, index=message.record_index
+    )
+
+
+def _differs(message: Kept, column: str) -> EvidenceError:
+    return EvidenceError(
+        "NB-3142", table=message.place, message_id=message.message_id, column=column
     )
 
 

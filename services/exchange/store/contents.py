@@ -1,25 +1,29 @@
 """Statements that read messages in order to hold them against their records, row by row."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from psycopg.rows import class_row
+from psycopg import sql
+from psycopg.rows import args_row, class_row
 
 from services.ledger.store import Transaction
 
 ROWS_A_READ = 500
+# What is read in one go: for each share the records are looked through once.
+MESSAGES_A_SHARE = 2_000
+SHARES_MAX = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen: one is made of every message there is, and that would take twice the time.
+@dataclass(slots=True)
 class Kept:
     """A message that was sent or taken here, with all that is kept of it.
 
     `place` is the table that names it; `record` and `record_index` are those of the record that it
     was sent or taken with, `record_archived` says that its bytes are in an archive alone, and
-    `points_to_it` is false where the row names another. With
-    `set_aside_then` it arrived earlier than that: it was refused or set aside, and taken later.
+    `points_to_it` is false where the row names another.
     """
 
     place: str
@@ -49,7 +53,6 @@ class Kept:
     record_archived: bool
     record_index: int | None
     points_to_it: bool
-    set_aside_then: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +71,10 @@ SELECT 'sent' AS place, s.message_id, s.stream, s.generation, s.sequence, s.kind
        a.message_id IS NOT NULL AS archived, x.message_id IS NOT NULL AS erased,
        p.message_id IS NOT NULL AS content, p.salt, p.body,
        p.erased_at, r.record, r.record IS NULL AND r.leaf IS NOT NULL AS record_archived,
-       l.record_index, true AS points_to_it, false AS set_aside_then
-FROM sent AS s
+       l.record_index, true AS points_to_it
+FROM (SELECT * FROM sent
+      WHERE (stream, generation, sequence) >= (%(stream)s, %(generation)s, %(sequence)s)
+      ORDER BY stream, generation, sequence LIMIT %(messages)s) AS s
 LEFT JOIN archived AS a USING (message_id)
 LEFT JOIN erased_envelope AS x USING (message_id)
 LEFT JOIN envelope AS e USING (message_id)
@@ -87,12 +92,10 @@ SELECT 'inbox' AS place, i.message_id, i.stream, i.generation, i.sequence, i.kin
        x.message_id IS NOT NULL AS erased, p.message_id IS NOT NULL AS content, p.salt,
        p.body, p.erased_at, r.record, r.record IS NULL AND r.leaf IS NOT NULL AS record_archived,
        l.record_index,
-       i.record_id IS NULL OR i.record_id IS NOT DISTINCT FROM r.record_id AS points_to_it,
-       EXISTS (SELECT FROM record AS f WHERE f.message_id = i.message_id
-               AND f.action = 'message.refused' AND f.recorded_at = i.received_at)
-       OR EXISTS (SELECT FROM dead_letter AS d WHERE d.message_id = i.message_id
-                  AND d.first_at = i.received_at) AS set_aside_then
-FROM inbox AS i
+       i.record_id IS NULL OR i.record_id IS NOT DISTINCT FROM r.record_id AS points_to_it
+FROM (SELECT * FROM inbox
+      WHERE (stream, generation, sequence) >= (%(stream)s, %(generation)s, %(sequence)s)
+      ORDER BY stream, generation, sequence LIMIT %(messages)s) AS i
 LEFT JOIN archived AS a USING (message_id)
 LEFT JOIN erased_envelope AS x USING (message_id)
 LEFT JOIN envelope AS e USING (message_id)
@@ -105,25 +108,79 @@ ORDER BY i.stream, i.generation, i.sequence
 
 
 # What came in goes first: an answer that was changed itself is then named, not its receivers.
-_KEPT = {"taken": _TAKEN, "sent": _SENT}
-PLACES = tuple(_KEPT)
+_KEPT = {"inbox": _TAKEN, "sent": _SENT}
 
 
-async def kept(tx: Transaction, places: Sequence[str] = PLACES) -> AsyncGenerator[Kept]:
-    """Yield every message that was taken or sent, some hundred in memory at a time."""
-    for place in places:
-        async with tx.cursor(name=f"kept_{uuid4().hex}", row_factory=class_row(Kept)) as cursor:
-            cursor.itersize = ROWS_A_READ
-            await cursor.execute(_KEPT[place])
-            async for row in cursor:
-                yield row
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Neighbouring messages of one place, the first of them and how many at most."""
+
+    place: str
+    stream: str
+    generation: int
+    sequence: int
+    messages: int
 
 
-async def count(tx: Transaction) -> int:
-    """Return how many messages `kept` will yield."""
-    cursor = await tx.execute("SELECT (SELECT count(*) FROM sent) + (SELECT count(*) FROM inbox)")
-    (row,) = await cursor.fetchall()
-    return int(row[0])
+async def shares(tx: Transaction) -> list[Share]:
+    """Return all messages that were taken or sent in shares, in the order to be read.
+
+    Each has a third of what is left, so that they are few, and several readers end together.
+    """
+    made: list[Share] = []
+    left = {place: await _count(tx, place) for place in _KEPT}
+    least = max(MESSAGES_A_SHARE, sum(left.values()) // SHARES_MAX)
+    for place in _KEPT:
+        first = 0
+        while left[place]:
+            messages = min(left[place], max(least, sum(left.values()) // 3))
+            made.append(Share(place, *await _at(tx, place, first), messages))
+            first, left[place] = first + messages, left[place] - messages
+    return made
+
+
+async def _count(tx: Transaction, place: str) -> int:
+    query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(place))
+    [(count,)] = await (await tx.execute(query)).fetchall()
+    return int(count)
+
+
+async def _at(tx: Transaction, place: str, before: int) -> tuple[str, int, int]:
+    """Return where the message stands that has so many before it."""
+    query = sql.SQL(
+        "SELECT stream, generation, sequence FROM {} ORDER BY 1, 2, 3 OFFSET %s LIMIT 1"
+    ).format(sql.Identifier(place))
+    [(stream, generation, sequence)] = await (await tx.execute(query, [before])).fetchall()
+    return stream, generation, sequence
+
+
+async def kept(tx: Transaction, share: Share) -> AsyncGenerator[Kept]:
+    """Yield the messages of a share, some hundred in memory at a time."""
+    async with tx.cursor(name=f"kept_{uuid4().hex}", row_factory=args_row(Kept)) as cursor:
+        cursor.itersize = ROWS_A_READ
+        await cursor.execute(_KEPT[share.place], asdict(share), binary=True)
+        async for row in cursor:
+            yield row
+
+
+_SET_ASIDE = """
+SELECT message_id, moment FROM unnest(%(messages)s::uuid[], %(moments)s::timestamptz[])
+    AS came (message_id, moment)
+WHERE (message_id, moment) IN (
+          SELECT message_id, recorded_at FROM record WHERE action = 'message.refused')
+   OR (message_id, moment) IN (SELECT message_id, first_at FROM dead_letter)
+"""
+
+
+async def set_aside(
+    tx: Transaction, came: Sequence[tuple[UUID, datetime]]
+) -> set[tuple[UUID, datetime]]:
+    """Return which of these messages were refused or set aside when they came, to be taken later.
+
+    The records are looked through once.
+    """
+    asked = {"messages": [each[0] for each in came], "moments": [each[1] for each in came]}
+    return {(row[0], row[1]) for row in await (await tx.execute(_SET_ASIDE, asked)).fetchall()}
 
 
 async def answer(tx: Transaction, message_id: UUID) -> Answer | None:
@@ -138,14 +195,34 @@ async def answer(tx: Transaction, message_id: UUID) -> Answer | None:
         return await cursor.fetchone()
 
 
-async def unanswered(tx: Transaction, messages: Sequence[UUID]) -> list[UUID]:
-    """Return those of these messages of ours for which no answer is noted."""
-    cursor = await tx.execute(
-        "SELECT message_id FROM sent WHERE message_id = ANY(%b) AND answer IS NULL"
-        " ORDER BY sequence",
-        [list(messages)],
-    )
-    return [row[0] for row in await cursor.fetchall()]
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is noted of the answer to a message of ours; each is None while there is none."""
+
+    message_id: UUID
+    envelope_hash: bytes
+    answer: str | None
+    answer_message: UUID | None
+    answer_index: int | None
+    answered_at: datetime | None
+
+
+async def answered(tx: Transaction, messages: Sequence[UUID]) -> list[Answered]:
+    """Return what is noted of the answers to these messages, of those that are ours."""
+    async with tx.cursor(row_factory=args_row(Answered), binary=True) as cursor:
+        await cursor.execute(
+            "SELECT message_id, envelope_hash, answer, answer_message, answer_index, answered_at"
+            " FROM sent WHERE message_id = ANY(%b) ORDER BY stream, generation, sequence",
+            [list(messages)],
+        )
+        return await cursor.fetchall()
+
+
+async def receipted(tx: Transaction) -> int:
+    """Return how many messages of ours have a receipt, as it is noted."""
+    cursor = await tx.execute("SELECT count(*) FROM sent WHERE answer = 'receipt'")
+    [(count,)] = await cursor.fetchall()
+    return int(count)
 
 
 # Sealed records of messages that no table names any more.

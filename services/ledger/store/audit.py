@@ -8,7 +8,7 @@ from psycopg import sql
 
 from services.ledger.store.connection import Transaction
 
-WHOLE_LEDGER_SECONDS = 600
+WHOLE_LEDGER_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +117,13 @@ async def hold_still(tx: Transaction, *, snapshot: str | None = None) -> None:
     """Let all that this transaction reads be of one moment, while the sealer may go on.
 
     Of its own first statement, or of the `snapshot` that another transaction shares. Its statements
-    read whole tables and may take their time.
+    read whole tables and may take their time, and it may wait while other work is done.
     """
     await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     if snapshot is not None:
         await tx.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
-    await tx.execute(f"SET LOCAL statement_timeout = '{WHOLE_LEDGER_SECONDS}s'")
+    for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        await tx.execute(f"SET LOCAL {limit} = '{WHOLE_LEDGER_SECONDS}s'")
 
 
 async def share_still(tx: Transaction) -> str:
