@@ -6,7 +6,7 @@ What people did is not derived from what came in, and no projection changes it; 
 comes back as their records tell it.
 """
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -78,6 +78,16 @@ class Finding:
     cause: str | None = None
 
 
+class Ahead(Protocol):
+    """By notice, the revision that earlier messages of a pass would bring it to."""
+
+    def get(self, notice_id: UUID, default: int, /) -> int:
+        """Return the revision of a notice, else `default`."""
+        ...
+
+    def __setitem__(self, notice_id: UUID, revision: int, /) -> None: ...
+
+
 class Projection(Protocol):
     """What one agency derives from the messages it received.
 
@@ -95,12 +105,11 @@ class Projection(Protocol):
         ...
 
     async def compare(
-        self, tx: Transaction, messages: Sequence[Readable], ahead: MutableMapping[UUID, int]
+        self, tx: Transaction, messages: Sequence[Readable], ahead: Ahead
     ) -> list[Finding]:
         """Return how each message stands to what is stored; changes nothing in the store.
 
-        `ahead` holds, by notice, the revision that earlier messages of the same pass would bring
-        it to. It starts empty and is written here.
+        `ahead` starts empty with a pass, and is written here.
         """
         ...
 

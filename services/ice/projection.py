@@ -4,13 +4,13 @@ Each reply stands for itself: it is there as it was received, or it is missing, 
 Obligations, their revisions and what was sent are ICE's own doing, and no replay touches them.
 """
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from schemas.envelope import Kind
 from schemas.reply import Acknowledgement, Action, Disposition, Outcome
-from services.exchange.recorded import Finding, Readable, Standing, differences
+from services.exchange.recorded import Ahead, Finding, Readable, Standing, differences
 from services.ice.store import projection as store
 from services.ice.store.replies import ReplyRow
 from services.ledger.store import Transaction
@@ -31,7 +31,7 @@ class ReplyProjection:
         await store.hold(tx, notices)
 
     async def compare(
-        self, tx: Transaction, messages: Sequence[Readable], ahead: MutableMapping[UUID, int]
+        self, tx: Transaction, messages: Sequence[Readable], ahead: Ahead
     ) -> list[Finding]:
         """Return how each message stands to its reply; see `Projection.compare`."""
         rows = [_reply(message) for message in messages]

@@ -4,7 +4,7 @@ An event is blocked unless its bytes are exactly those that were recorded: the e
 hash, the content under the envelope's commitment. Nothing is written on the way.
 """
 
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,6 +17,7 @@ from schemas.envelope import SALT_BYTES, Attributes, commitment, read
 from schemas.errors import RejectedError
 from schemas.notice import NilReturn, Notice
 from services.exchange.recorded import (
+    Ahead,
     Direction,
     Finding,
     Projection,
@@ -28,6 +29,7 @@ from services.hhs.projection import CaseProjection
 from services.ice.projection import ReplyProjection
 from services.ledger.store import Store, Transaction
 from services.replay.plans import Counts
+from services.replay.reached import Reached
 from services.replay.selection import Selection
 from services.replay.sources import STORE, Progress, Source, Sourced
 from services.replay.store import messages as store
@@ -78,18 +80,17 @@ async def events(
     `UnavailableError`, and asks for the rest by a later `since`.
     """
     derived = projection or projection_of(agency)
-    ahead: dict[UUID, int] = {}
     async with database.transaction(seconds=PASS_SECONDS) as tx:
         await store.begin_pass(tx)
         await source.prepare(tx, selection)
         await store.read_only(tx)
-        async with aclosing(
-            source.batches(tx, selection, after=None, batch_max=BATCH_MAX)
-        ) as batches:
-            async for batch in batches:
-                examined = await examine(tx, derived, batch.messages, ahead, offices=True)
-                for event in examined:
-                    yield event
+        found = source.batches(tx, selection, after=None, batch_max=BATCH_MAX)
+        async with aclosing(found) as batches:
+            with Reached() as ahead:
+                async for batch in batches:
+                    examined = await examine(tx, derived, batch.messages, ahead, offices=True)
+                    for event in examined:
+                        yield event
 
 
 async def survey(
@@ -139,7 +140,7 @@ async def examine(
     tx: Transaction,
     projection: Projection,
     sourced: Sequence[Sourced],
-    ahead: MutableMapping[UUID, int],
+    ahead: Ahead,
     *,
     apply: bool = False,
     offices: bool = False,

@@ -75,6 +75,7 @@ def run(home: Path, *, notices: int) -> dict[str, Any]:
         "peak_memory_mb": {
             f"plan of {tenth}": small.peak_mb,
             f"plan of {notices}": same.peak_mb,
+            f"plan of {notices} into an empty store": lost.peak_mb,
             f"run of {tenth}": small_run.peak_mb,
             f"run of {notices}": ran.peak_mb,
         },

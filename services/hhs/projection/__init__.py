@@ -11,7 +11,7 @@ that person's clock, so no replay moves it. What is derived starts from when the
 where it was set aside for a while, and never from now.
 """
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -20,6 +20,7 @@ from schemas import codes
 from schemas.envelope import Kind
 from schemas.notice import Notice, NoticeKind
 from services.exchange.recorded import (
+    Ahead,
     Difference,
     Finding,
     Readable,
@@ -59,7 +60,7 @@ class CaseProjection:
         await store.hold(tx, notices)
 
     async def compare(
-        self, tx: Transaction, messages: Sequence[Readable], ahead: MutableMapping[UUID, int]
+        self, tx: Transaction, messages: Sequence[Readable], ahead: Ahead
     ) -> list[Finding]:
         """Return how each revision stands to its case; see `Projection.compare`."""
         notices = sorted({_notice(m).notice_id for m in messages})
@@ -133,7 +134,7 @@ def _compare(
     waited: Waited | None,
     acts: Sequence[ActRow],
     turned: UUID | None,
-    ahead: MutableMapping[UUID, int],
+    ahead: Ahead,
 ) -> Finding:
     notice = _notice(message)
     stored = 0 if case is None else case.applied_revision
