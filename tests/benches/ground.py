@@ -159,8 +159,10 @@ class Ground:
             said = " ".join([*(process.info["cmdline"] or []), process.info["cwd"] or ""])
             if str(self.home) in said:
                 times = process.cpu_times()
+                # PostgreSQL has a child for each connection: those that ended count as its own.
+                used = times.user + times.system + times.children_user + times.children_system
                 name = process.info["name"]
-                spent[name] = round(spent.get(name, 0.0) + times.user + times.system, 2)
+                spent[name] = round(spent.get(name, 0.0) + used, 2)
         return spent
 
     def stop(self) -> None:
