@@ -157,8 +157,10 @@ def planned_of(
 ) -> "Planned":
     """Make a plan from what was given, with progress."""
     from services import replay
+    from services.garbage import collect_seldom
     from services.replay.saved import check_name
 
+    collect_seldom()
     if chosen.saved is not None and chosen.selects:
         raise session.misused("--saved says what is selected; only a time can be added")
     if chosen.save is not None:
@@ -202,9 +204,11 @@ def run_of(
 ) -> "Ran":
     """Run a plan, with progress; one that is interrupted says how it goes on (`again`)."""
     from services import replay
+    from services.garbage import collect_seldom
 
     if maxlen is not None and plan.target.stream is None:
         raise session.misused("--maxlen is for what goes to a stream")
+    collect_seldom()
     total = plan.counts.events
     with session.progress("replaying", unit="events", again=again) as progress:
 
