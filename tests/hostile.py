@@ -95,7 +95,7 @@ def _under_our_kid(genuine: Genuine) -> bytes:
 
 HOSTILE: Mapping[str, Hostile] = {
     "nothing at all": Hostile(lambda _: b"", "NB-2002"),
-    "not UTF-8": Hostile(lambda _: b"\xff\xfe" + uuid7().bytes, "NB-2002"),
+    "not UTF-8": Hostile(lambda _: b"\xff\xfe" + uuid7().hex.encode(), "NB-2002"),
     "payload not UTF-8": Hostile(
         lambda g: g.signed(b'{"id":"\xff%b"}' % str(uuid7()).encode()), "NB-2004"
     ),
