@@ -26,6 +26,8 @@ from services.embedded import PostgresServer, RedisServer
 from services.settings import BusSettings
 from tests.databases import Databases
 from tests.lives import STEPS, Life, SavedLives, opened, worked
+from tests.replays import SavedWays, Way
+from tests.saved import Keeper
 
 # No example is timed: machines differ. Where a verdict hangs on it, each run tries the same ones.
 hypothesis.register_profile("house", deadline=None, derandomize="CI" in os.environ)
@@ -105,9 +107,28 @@ def database(databases: Databases) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture(scope="session")
-def saved_lives(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> SavedLives:
+def keeper(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Keeper:
+    """Keeps what two agencies did once."""
+    return Keeper(databases, tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture(scope="session")
+def saved_lives(keeper: Keeper) -> SavedLives:
     """Lives that were lived once, to be gone on with from where they ended."""
-    return SavedLives(databases, tmp_path_factory.mktemp("lives"))
+    return SavedLives(keeper)
+
+
+@pytest.fixture(scope="session")
+def saved_ways(keeper: Keeper) -> SavedWays:
+    """The way of five notices, gone once."""
+    return SavedWays(keeper)
+
+
+@pytest.fixture
+async def way(home: Path, saved_ways: SavedWays, redis_url: str) -> AsyncIterator[Way]:
+    """Five notices that were corrected, withdrawn, overtaken, taken and closed; at rest."""
+    async with saved_ways.again(home, redis_url) as way:
+        yield way
 
 
 @pytest.fixture

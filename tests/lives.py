@@ -3,8 +3,7 @@
 Between two steps both sides are at rest, so that a test can look at them, and say what they knew.
 """
 
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-from redis.asyncio import Redis
 
 from schemas.codes import Treatment
 from schemas.errors import RejectedError
@@ -29,9 +26,9 @@ from services.ice import notices, obligations
 from services.ice.docket.findings import CourtKeys
 from services.ice.effects import IceEffects
 from services.ledger.store import Transaction
-from tests.agencies import Pair, opened_again, running, two_agencies, until, value
-from tests.databases import Databases
+from tests.agencies import Pair, running, two_agencies, until, value
 from tests.notices_made import a_finding, by_hand, recently, taken_back
+from tests.saved import Fresh, Keeper, Saved
 
 Steps = tuple[Callable[["Life"], Awaitable[None]], ...]
 
@@ -188,59 +185,28 @@ async def lived(life: Life, each: Callable[[str], Awaitable[None]] | None = None
             await each(step.__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """Where a life ended: its home, databases and streams, and which notice is which child's."""
-
-    home: Path
-    urls: Mapping[str, str]
-    streams: Mapping[bytes, bytes]
-    notices: Mapping[int, UUID]
-    refuses: frozenset[str]
-
-
 @dataclass
 class SavedLives:
     """Lives each of their beginnings once, and goes on from there any number of times."""
 
-    databases: Databases
-    folder: Path
-    _saved: dict[Steps, _Saved] = field(default_factory=dict)
+    keeper: Keeper
+    _saved: dict[Steps, tuple[Saved, Life]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def after(self, steps: Steps, home: Path, redis_url: str) -> AsyncIterator[Life]:
         """Open a copy of the life as it was after these steps, at rest."""
+
+        async def live(home: Path, fresh: Fresh) -> Life:
+            async with a_life(home, fresh, redis_url) as life:
+                for step in steps:
+                    await step(life)
+            return life
+
         if steps not in self._saved:
-            self._saved[steps] = await self._live(steps, redis_url)
-        saved = self._saved[steps]
-        shutil.copytree(saved.home, home)
-        async with Redis.from_url(redis_url) as redis:
-            for name, dump in saved.streams.items():
-                await redis.restore(name, 0, dump)
-        urls = {name: self.databases.copy(url) for name, url in saved.urls.items()}
-        try:
-            async with opened_again(home, urls, redis_url) as pair:
-                yield Life(pair, Moody(refuses=set(saved.refuses)), dict(saved.notices))
-        finally:
-            for url in urls.values():
-                self.databases.drop(url)
-
-    async def _live(self, steps: Steps, redis_url: str) -> _Saved:
-        home = self.folder / str(len(self._saved))
-        urls: dict[str, str] = {}
-
-        def database(agency: str) -> str:
-            urls[agency] = self.databases.fresh(agency)
-            return urls[agency]
-
-        async with a_life(home, database, redis_url) as life:
-            for step in steps:
-                await step(life)
-        async with Redis.from_url(redis_url) as redis:
-            streams: dict[Any, Any] = {name: await redis.dump(name) for name in await redis.keys()}
-            await redis.flushall()
-        refuses = frozenset(life.effects.refuses)
-        return _Saved(home, urls, streams, life.notices, refuses)
+            self._saved[steps] = await self.keeper.keep(live, redis_url)
+        saved, life = self._saved[steps]
+        async with self.keeper.copied(saved, home, redis_url) as pair:
+            yield Life(pair, Moody(refuses=set(life.effects.refuses)), dict(life.notices))
 
 
 async def _at_rest(agency: Agency) -> bool:

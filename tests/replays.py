@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from services.ice.effects import IceEffects
 from services.replay import Planned, Ran, Selection, Target
 from tests.agencies import Pair, a_notice, accept, running, two_agencies, until, value
 from tests.notices_made import findings, recently
+from tests.saved import Fresh, Keeper, Saved
 
 HELD = "SELECT count(*) FROM inbox WHERE state = 'held'"
 # What a replay may write to; every other table must stay as it is, to the byte.
@@ -80,6 +81,28 @@ async def a_way(home: Path, database: Callable[[str], str], redis_url: str) -> A
             await until(lambda: settled(pair), "every answer and reply")
         way.before = {name: await snapshot(getattr(pair, name)) for name in ("ice", "hhs")}
         yield way
+
+
+@dataclass
+class SavedWays:
+    """Goes the way of five notices once, and on from its end any number of times."""
+
+    keeper: Keeper
+    _saved: tuple[Saved, Way] | None = None
+
+    @asynccontextmanager
+    async def again(self, home: Path, redis_url: str) -> AsyncIterator[Way]:
+        """Open a copy of where it ended."""
+
+        async def live(home: Path, fresh: Fresh) -> Way:
+            async with a_way(home, fresh, redis_url) as way:
+                return way
+
+        if self._saved is None:
+            self._saved = await self.keeper.keep(live, redis_url)
+        saved, way = self._saved
+        async with self.keeper.copied(saved, home, redis_url) as pair:
+            yield replace(way, pair=pair)
 
 
 async def rows(agency: Agency, table: str, order: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +21,7 @@ from services.hhs.casework import CaseWork
 from services.replay import Selection
 from tests.agencies import Pair, a_notice, accept, running, trust, two_agencies
 from tests.command_line import COMMAND_SECONDS
-from tests.replays import Way, a_way, actions, change, rows
+from tests.replays import Way, actions, change, rows
 from tests.steps import LIVE, on_stream, relay, rotate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +29,6 @@ EXAMPLE = ROOT / "docs/examples/replay_week.py"
 REDRIVE = ROOT / "docs/examples/redrive_group.py"
 PAGE = ROOT / "docs/replay-library.md"
 SPOIL = "UPDATE case_file SET office = 'LOS' WHERE notice_id = %s"
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
 
 
 def loaded() -> ModuleType:

@@ -22,7 +22,7 @@ from services.reports.usage import usage
 from tests.agencies import value
 from tests.lives import Life, a_life, lived
 from tests.notices_made import a_finding
-from tests.replays import a_way
+from tests.replays import Way
 from tests.steps import change, rows
 
 # Long enough that by every clock something is late.
@@ -201,20 +201,19 @@ async def test_a_case_of_the_past_is_masked_and_was_none_before_it_was_opened(li
 
 
 async def test_what_waited_for_an_earlier_revision_was_not_in_effect_until_then(
-    home: Path, database: Callable[[str], str], redis_url: str
+    way: Way,
 ) -> None:
-    async with a_way(home, database, redis_url) as way:
-        applied = await value(
-            way.hhs, "SELECT recorded_at FROM record WHERE action = 'message.applied'"
-        )
-        assert isinstance(applied, datetime)
-        revisions = []
-        for at in (applied - timedelta(microseconds=1), applied):
-            async with knowing(way.hhs.store, "hhs", at) as then, then.reading.transaction() as tx:
-                cursor = await tx.execute(
-                    "SELECT revision FROM case_file WHERE notice_id = %s", [way.overtaken]
-                )
-                revisions += await cursor.fetchall()
+    applied = await value(
+        way.hhs, "SELECT recorded_at FROM record WHERE action = 'message.applied'"
+    )
+    assert isinstance(applied, datetime)
+    revisions = []
+    for at in (applied - timedelta(microseconds=1), applied):
+        async with knowing(way.hhs.store, "hhs", at) as then, then.reading.transaction() as tx:
+            cursor = await tx.execute(
+                "SELECT revision FROM case_file WHERE notice_id = %s", [way.overtaken]
+            )
+            revisions += await cursor.fetchall()
 
     assert revisions == [(1,), (2,)]
 

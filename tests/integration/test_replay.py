@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -24,15 +24,9 @@ from services.replay import Counts, Plan, Planned, Ran, Selection, Target
 from services.replay.acts import RUN_LOCK
 from services.replay.store import plans
 from tests.agencies import value
-from tests.replays import Way, a_way, actions, change, erase, last_record, rows, snapshot
+from tests.replays import Way, actions, change, erase, last_record, rows, snapshot
 
 STORE = Target.of("store")
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
 
 
 async def test_what_is_right_is_the_same_and_nothing_changes(way: Way) -> None:

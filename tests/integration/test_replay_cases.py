@@ -1,8 +1,6 @@
 """Cases that are gone come back with what people did in them: whose they are, and when due."""
 
-from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +10,7 @@ from services.hhs import queue
 from services.replay.shadow import shadow
 from tests import steps
 from tests.lives import Life
-from tests.replays import Way, a_way, change, plan, rows, run, snapshot
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
+from tests.replays import Way, change, plan, rows, run, snapshot
 
 
 async def test_a_lost_case_is_still_whose_it_was_and_stays_closed_when_it_was(way: Way) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -42,7 +42,6 @@ from tests.agencies import Pair, a_notice, accept, running, trust, two_agencies,
 from tests.replays import (
     HELD,
     Way,
-    a_way,
     change,
     erase,
     is_,
@@ -58,12 +57,6 @@ from tests.steps import LIVE, on_stream, relay, rotate
 COPY = "{replay.drill}"
 SPOIL = "UPDATE case_file SET outcome = 'MISSED_NO_ORDER'"
 SPOILT = "SELECT count(*) FROM case_file WHERE outcome = 'MISSED_NO_ORDER'"
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
 
 
 async def begun(agency: Agency) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,15 +23,9 @@ from services.ledger.store import Store, migrate
 from services.replay import Plan, State
 from services.replay.store import messages
 from tests.agencies import a_notice, accept, answered, running, until, value
-from tests.replays import Way, a_way, actions, change, last_record, plan, rows, run, snapshot
+from tests.replays import Way, actions, change, last_record, plan, rows, run, snapshot
 
 LOST = 5
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
 
 
 @pytest.fixture

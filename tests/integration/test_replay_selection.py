@@ -1,7 +1,7 @@
 """What a replay selects: parts of what was recorded, kept under a name, and nothing by mistake."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -16,14 +16,8 @@ from services.cli.exits import exit_code_of
 from services.replay import Counts, DeadGroup, Selection, SequenceRange
 from services.replay.selection import kind_of, lane_of
 from tests.agencies import value
-from tests.replays import Way, a_way, change, erase, last_record, plan
+from tests.replays import Way, change, erase, last_record, plan
 from tests.steps import LIVE
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
 
 
 async def set_aside(way: Way, notices: str, *, cause: str, version: str) -> None:

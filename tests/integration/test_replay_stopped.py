@@ -1,10 +1,9 @@
 """Pausing, cancelling and approving hold whenever they come: a plan is judged as it stands then."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +18,17 @@ from services.replay.running import Run
 from services.replay.store import plans
 from services.replay.store.messages import Cursor
 from tests.agencies import until, value
-from tests.replays import Way, a_way, actions, change, last_record, plan, run
+from tests.replays import Way, actions, change, last_record, plan, run
 
 LOST = 5
 SPOILT = "SELECT count(*) FROM case_file WHERE outcome = 'MISSED_NO_ORDER'"
 
 
 @pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        await change(way.hhs, "UPDATE case_file SET outcome = 'MISSED_NO_ORDER'")
-        yield way
+async def way(way: Way) -> Way:
+    """The way, with every case spoilt."""
+    await change(way.hhs, "UPDATE case_file SET outcome = 'MISSED_NO_ORDER'")
+    return way
 
 
 class Gate:

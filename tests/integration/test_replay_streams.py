@@ -1,9 +1,8 @@
 """Streams as a source and as a place: what they hold is looked at, and nobody is delivered to."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,16 +28,10 @@ from services.replay import (
 from services.replay.plans import State
 from services.replay.store import plans
 from tests.agencies import a_notice, running, value
-from tests.replays import Way, a_way, change, plan, rows, run, snapshot
+from tests.replays import Way, change, plan, rows, run, snapshot
 from tests.steps import LIVE, sent
 
 COPY = "{replay.drill}"
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
 
 
 @asynccontextmanager

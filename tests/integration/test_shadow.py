@@ -15,7 +15,7 @@ from services.replay.shadow import PRIMARY, TABLES, shadow
 from tests.agencies import value
 from tests.lives import Life, a_life, lived
 from tests.notices_made import opened_store
-from tests.replays import Way, a_way
+from tests.replays import Way
 from tests.steps import change
 
 Change = tuple[str, str, list[tuple[str, str, object, object]]]
@@ -78,12 +78,6 @@ CHANGES: dict[str, list[Change]] = {
 async def life(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Life]:
     async with a_life(home, database, redis_url) as life:
         yield life
-
-
-@pytest.fixture
-async def way(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Way]:
-    async with a_way(home, database, redis_url) as way:
-        yield way
 
 
 @asynccontextmanager

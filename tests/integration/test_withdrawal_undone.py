@@ -1,6 +1,6 @@
 """ICE takes a withdrawal back: at HHS the case is again where it was, however it is looked at."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from services.ice.effects import IceEffects
 from services.replay import Counts
 from services.replay.shadow import shadow
 from tests.agencies import running, until, value
-from tests.lives import DAY, FIRST, SECOND, Life, a_life
+from tests.lives import DAY, FIRST, SECOND, Life, SavedLives
 from tests.notices_made import a_finding, by_hand, taken_back
 from tests.replays import change, plan, rows, run
 from tests.restores import Drill, a_backup, at_rest
@@ -26,21 +26,25 @@ CHILDREN = (WAITING, TAKEN, CLOSED)
 REPLIES = 3
 
 
+async def withdrawn(life: Life) -> None:
+    """Three cases are worked on, then withdrawn on the docket's word."""
+    hhs = life.pair.hhs.store
+    async with life.both():
+        await life.find(FIRST, *(a_finding(n, on=DAY) for n in CHILDREN))
+    async with life.both():
+        for number in (TAKEN, CLOSED):
+            await queue.take(hhs, life.notices[number], actor="clerk")
+        await queue.outcome(hhs, life.notices[CLOSED], code="SAFE_MOVED", actor="clerk")
+    async with life.both():
+        await life.find(SECOND, *(taken_back(n, on=DAY) for n in CHILDREN))
+        await confirmed(life)
+    assert await states(life) == dict.fromkeys(CHILDREN, "withdrawn")
+
+
 @pytest.fixture
-async def life(home: Path, database: Callable[[str], str], redis_url: str) -> AsyncIterator[Life]:
-    """Three cases, withdrawn on the docket's word and missed after all."""
-    async with a_life(home, database, redis_url) as life:
-        hhs = life.pair.hhs.store
-        async with life.both():
-            await life.find(FIRST, *(a_finding(n, on=DAY) for n in CHILDREN))
-        async with life.both():
-            for number in (TAKEN, CLOSED):
-                await queue.take(hhs, life.notices[number], actor="clerk")
-            await queue.outcome(hhs, life.notices[CLOSED], code="SAFE_MOVED", actor="clerk")
-        async with life.both():
-            await life.find(SECOND, *(taken_back(n, on=DAY) for n in CHILDREN))
-            await confirmed(life)
-        assert await states(life) == dict.fromkeys(CHILDREN, "withdrawn")
+async def life(home: Path, saved_lives: SavedLives, redis_url: str) -> AsyncIterator[Life]:
+    """Three cases that were withdrawn, to be missed after all."""
+    async with saved_lives.after((withdrawn,), home, redis_url) as life:
         yield life
 
 
