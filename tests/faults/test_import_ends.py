@@ -17,7 +17,7 @@ from tests.command_line import COMMAND_SECONDS, ROOT, CommandLine
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
-ROWS, MISSED = 3_000, 2_600
+ROWS, MISSED = 1_900, 1_600
 # What names one notice or one moment, and differs from import to import.
 OWN = {"notice_id", "detected_at"}
 

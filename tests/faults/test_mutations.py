@@ -8,7 +8,7 @@ import pytest
 from tests.faults.mutations.ground import grounds
 from tests.faults.mutations.running import run
 
-MUTATIONS = 500
+MUTATIONS = 300
 SECONDS = 40.0
 
 
