@@ -292,8 +292,8 @@ def fork(
     # fork where nothing else in the bundle is of this size shows to whoever cosigned it alone.
     same = f"{point.origin}\n{point.size}\n".encode()
     under = {each for each, data in members.items() if same in data}
-    size = f"{point.size:012d}"
-    builds = {each for each in members if each.startswith("consistency/") and size in each}
+    proofs, size = f"consistency/{agency.name}-", f"{point.size:012d}"
+    builds = {each for each in members if each.startswith(proofs) and size in each}
     if under | builds <= {name}:
         return None
     return "fork", frozenset({name, *under, *builds}), {**members, name: note.encode()}
