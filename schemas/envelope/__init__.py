@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from schemas.canonical import b64_bytes, canonical, parse, unb64
+from schemas.canonical import b64_bytes, canonical_again, parse, unb64
 from schemas.envelope.attributes import (
     CONTROL_KINDS,
     ENCRYPTED,
@@ -121,7 +121,7 @@ class Envelope:
         """Return the canonical body of a control message. Raises `RejectedError` NB-2007."""
         if isinstance(self.data, str):
             raise RejectedError("NB-2007", rule="the content is encrypted")
-        return canonical(self.data)
+        return canonical_again(self.data)
 
 
 @dataclass(frozen=True, slots=True)

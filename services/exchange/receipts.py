@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.canonical import canonical, unb64
+from schemas.canonical import canonical_again, unb64
 from schemas.catalog import parse_body
 from schemas.checkpoint import Checkpoint, Verifier, verify_checkpoint
 from schemas.envelope import read, verify
@@ -54,7 +54,7 @@ def prove_batch(receipts: Receipts, log_keys: Sequence[Verifier]) -> Batch:
     for index, entry in enumerate(receipts.entries, receipts.index):
         if entry.record is not None:
             records.append((index, entry.record))
-            leaves.append(leaf_hash(canonical(entry.record)))
+            leaves.append(leaf_hash(canonical_again(entry.record)))
         else:
             leaves.append(unb64(entry.leaf or ""))
     size = receipts.index + len(leaves)

@@ -15,6 +15,7 @@ from schemas.canonical import (
     b64,
     b64_bytes,
     canonical,
+    canonical_again,
     format_time,
     parse,
     parse_time,
@@ -48,6 +49,7 @@ def test_it_writes_what_another_implementation_writes(value: Any) -> None:
 @settings(deadline=None)
 def test_what_is_written_is_read_back(value: Any) -> None:
     assert parse(canonical(value)) == value
+    assert canonical_again(parse(canonical(value))) == canonical(value)
 
 
 @given(st.binary(max_size=60))
