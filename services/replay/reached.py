@@ -1,8 +1,6 @@
 """How far each notice comes in a pass, kept outside of memory: there may be any number of them."""
 
 import sqlite3
-from types import TracebackType
-from typing import Self
 from uuid import UUID
 
 _CACHE_KIB = 4_096
@@ -39,13 +37,6 @@ class Reached:
             [notice_id.bytes, revision, revision],
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Forget them all."""
         self._file.close()

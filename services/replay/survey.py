@@ -5,7 +5,7 @@ hash, the content under the envelope's commitment. Nothing is written on the way
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
@@ -86,7 +86,7 @@ async def events(
         await store.read_only(tx)
         found = source.batches(tx, selection, after=None, batch_max=BATCH_MAX)
         async with aclosing(found) as batches:
-            with Reached() as ahead:
+            with closing(Reached()) as ahead:
                 async for batch in batches:
                     examined = await examine(tx, derived, batch.messages, ahead, offices=True)
                     for event in examined:
