@@ -1,13 +1,10 @@
 """The real command, as a process of its own, for tests of the command line.
 
-Long-lived commands start as the shell starts them. The hundreds of short ones are forked from one
-process that has imported the program already, because importing is most of what they would do.
+Long-lived commands start as the shell starts them, the hundreds of short ones are forked.
 """
 
 import json
-import multiprocessing
 import os
-import pkgutil
 import subprocess
 import sys
 import time
@@ -18,24 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
-import schemas
-import services
+from tests.forked import ROOT, Forked, become
 
 PROGRAM = [sys.executable, "-c", "from services.cli import main; main()"]
-ROOT = Path(__file__).parents[1]
 COMMAND_SECONDS = 60.0
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.2
-
-_forked = multiprocessing.get_context("forkserver")
-_forked.set_forkserver_preload(
-    [
-        module.name
-        for package in (schemas, services)
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-        if not {"__main__", "migrations"} & set(module.name.split("."))
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -65,21 +50,14 @@ class CommandLine:
             said = stdin.encode() if isinstance(stdin, str) else stdin
             streams[0].write_bytes(said or b"")
             arguments = [*line.split(), *more]
-            process = _forked.Process(
-                target=_execute,
-                args=(arguments, self.variables, self.home.parent, streams),
-            )
-            process.start()
-            process.join(COMMAND_SECONDS)
-            if process.is_alive():
+            process = Forked.start(_execute, arguments, self.variables, self.home.parent, streams)
+            try:
+                code = process.wait(COMMAND_SECONDS)
+            finally:
                 process.kill()
-                process.join()
-                raise TimeoutError(f"{arguments} ran for more than {COMMAND_SECONDS} s")
+                process.wait()
             out, err = (path.read_text(encoding="utf-8") for path in streams[1:])
-            code = process.exitcode
-            process.close()
         assert "Traceback" not in err, err
-        assert code is not None
         return Done(code, out, err)
 
     def json(self, line: str, *more: str, stdin: str | bytes | None = None) -> Any:
@@ -157,14 +135,6 @@ def _execute(
     """Become the command: its arguments, environment, folder and standard streams."""
     from services.cli import main
 
-    for number, path in enumerate(streams):
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND * (number > 0), 0o600)
-        os.dup2(opened, number)
-        os.close(opened)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.argv = ["noticebus", *arguments]
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
+    become(["noticebus", *arguments], environment, folder, streams)
     main()
     raise AssertionError("the command always exits")

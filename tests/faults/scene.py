@@ -5,8 +5,6 @@ import itertools
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,8 +30,8 @@ from services.ledger.sealer import SEALER_LOCK
 from services.ledger.store import append, migrate
 from services.replay.shadow import shadow
 from tests.agencies import Pair, answered, two_agencies, until, value
+from tests.forked import Forked
 
-ROOT = Path(__file__).parents[2]
 PARTS = ("relay", "delivery", "sealer")
 # Idle processes with six streams to look after; a hot loop takes all of a core.
 IDLE_CPU_SHARE_MAX = 0.5
@@ -49,22 +47,15 @@ class Scene:
     databases: dict[str, PostgresServer]
     pair: Pair
     random: random.Random
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, Forked] = field(default_factory=dict)
 
     def start(self, name: str, *, die_at: str | None = None) -> None:
         """Start a process: an agency and a part, or an agency with all parts."""
         agency, _, part = name.partition(" ")
         settings = self.folder / f"{agency}.json"
-        command = [sys.executable, "-m", "tests.faults.part", str(settings)]
-        command.append(part or ",".join(PARTS))
-        with (self.folder / f"{name.replace(' ', '-')}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [*command, *([die_at] if die_at else [])],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        arguments = [str(settings), part or ",".join(PARTS), *([die_at] if die_at else [])]
+        log = self.folder / f"{name.replace(' ', '-')}.log"
+        self.processes[name] = Forked.module("tests.faults.part", *arguments, out=log)
 
     def start_all(self) -> None:
         """Start every part of both agencies, each as a process of its own."""
@@ -86,7 +77,7 @@ class Scene:
         for name, process in self.processes.items():
             try:
                 codes[name] = process.wait(20)
-            except subprocess.TimeoutExpired:
+            except TimeoutError:
                 process.kill()
                 codes[name] = process.wait()
         self.processes.clear()

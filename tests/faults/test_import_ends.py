@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,8 @@ import pytest
 
 from services.embedded import attach
 from services.ledger.store import Store
-from tests.command_line import COMMAND_SECONDS, ROOT, CommandLine
+from tests.command_line import COMMAND_SECONDS, CommandLine
+from tests.forked import Forked
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
@@ -36,23 +35,10 @@ class Home:
 
     def killed(self, point: str, number: int) -> None:
         """Import in a process of its own that dies on the way."""
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.faults.importing",
-                point,
-                str(number),
-                *self.line.split(),
-            ],
-            cwd=ROOT,
-            env=self.noticebus.variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        out, asked = self.noticebus.home / "import.log", [point, str(number), *self.line.split()]
+        home = {"NOTICEBUS_HOME": str(self.noticebus.home)}
+        dying = Forked.module("tests.faults.importing", *asked, out=out, **home)
+        assert dying.wait(COMMAND_SECONDS) == -signal.SIGKILL, out.read_text()
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         async with await Store.open(self.url, pool_max=1) as store, store.transaction() as tx:

@@ -1,9 +1,7 @@
 """The process that imports a docket is killed at any point: the same command goes on from there."""
 
 import asyncio
-import os
-import subprocess
-import sys
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import pytest
 
 from services.ice.docket.synthesize import synthesize
 from tests.agencies import until, value
-from tests.faults.scene import ROOT, Scene, a_scene
+from tests.faults.scene import Scene, a_scene
+from tests.forked import Forked
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
@@ -38,37 +37,29 @@ async def test_an_import_that_is_killed_four_times_sends_every_notice_once(scene
         scene.start(agency)
 
     for point, number, least in KILLS:
-        died = await asyncio.to_thread(imports, scene, docket, point, number)
-        assert died.returncode == -9, died.stderr
+        code, said = await asyncio.to_thread(imports, scene, docket, point, number)
+        assert code == -signal.SIGKILL, said
         assert least <= await recorded(scene) <= MISSED, point
-    done = await asyncio.to_thread(imports, scene, docket, "never", 0)
+    code, said = await asyncio.to_thread(imports, scene, docket, "never", 0)
 
-    assert done.returncode == 5, done.stderr
+    assert code == 5, said
     assert (scene.folder / "ice" / "rejects.csv").read_bytes().startswith(b"file,line,code,fix\n")
     assert await recorded(scene) == MISSED
     await until(lambda: receipted(scene), "every receipt", seconds=90)
     await scene.nothing_remains(MISSED)
 
 
-def imports(
-    scene: Scene, docket: Path, point: str, number: int
-) -> "subprocess.CompletedProcess[bytes]":
+def imports(scene: Scene, docket: Path, point: str, number: int) -> tuple[int, str]:
     """Import a docket by the command line, in a process that dies at a point of a batch."""
-    line = [sys.executable, "-m", "tests.faults.importing", point, str(number)]
-    ours = {name: value for name, value in os.environ.items() if "NOTICEBUS" not in name}
-    return subprocess.run(
-        [*line, "docket", "import", str(docket)],
-        cwd=ROOT,
-        env={
-            **ours,
-            "NOTICEBUS_HOME": str(scene.folder),
-            "NOTICEBUS_DATABASE_URL": scene.databases["ice"].url,
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=100,
-        check=False,
+    out = scene.folder / "import.log"
+    process = Forked.module(
+        "tests.faults.importing",
+        *(point, str(number), "docket", "import", str(docket)),
+        out=out,
+        NOTICEBUS_HOME=str(scene.folder),
+        NOTICEBUS_DATABASE_URL=scene.databases["ice"].url,
     )
+    return process.wait(100), out.read_text()
 
 
 async def recorded(scene: Scene) -> int:

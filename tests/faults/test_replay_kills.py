@@ -1,10 +1,9 @@
 """A replay that is killed at any point goes on by the same command, to the same end."""
 
+import asyncio
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from redis.asyncio import Redis
 from services import replay
 from services.bus import History
 from services.exchange.agency import Agency
+from services.exchange.store import locks
 from services.replay import Planned, StreamSink
-from tests.agencies import Pair, two_agencies, value
-from tests.faults.scene import ROOT
+from services.replay.acts import RUN_LOCK
+from tests.agencies import Pair, two_agencies, until, value
+from tests.forked import Forked
 from tests.replays import change, follows_from_records, plan, run, snapshot, take
 
 NOTICES = 150
@@ -38,27 +39,29 @@ async def pair(home: Path, database: Callable[[str], str], redis_url: str) -> As
         yield pair
 
 
-def kills(home: Path, planned: Planned, seed: int) -> list[str]:
+async def kills(hhs: Agency, home: Path, planned: Planned, seed: int) -> list[str]:
     """Let processes die over a plan: as they begin, in the middle, and as they end."""
     dice = random.Random(seed)
     points = [dice.choice(BEGINNINGS), *(dice.choice(BATCHES) for _ in range(KILLS))]
     points += [dice.choice(BEGINNINGS), dice.choice(ENDS), dice.choice(BEGINNINGS)]
-    return [killed(home, planned, point, dice.randint(1, 5)) for point in points]
+    where = []
+    for point in points:
+        where.append(await asyncio.to_thread(killed, home, planned, point, dice.randint(1, 5)))
+        # PostgreSQL hears of a death a moment later; until then the run is still somebody's.
+        await until(lambda: nobody_runs(hhs), "the end of a dead run")
+    return where
+
+
+async def nobody_runs(hhs: Agency) -> bool:
+    async with hhs.store.transaction() as tx:
+        return RUN_LOCK not in await locks.held(tx)
 
 
 def killed(home: Path, planned: Planned, point: str, number: int) -> str:
     """Run a plan in a process of its own that dies there."""
-    settings, plan_id = str(home / "hhs.json"), str(planned.plan.plan_id)
-    module = [sys.executable, "-m", "tests.faults.replaying"]
-    done = subprocess.run(
-        [*module, settings, plan_id, point, str(number)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=COMMAND_SECONDS,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    settings, plan_id, out = str(home / "hhs.json"), str(planned.plan.plan_id), home / "replay.log"
+    dying = Forked.module("tests.faults.replaying", settings, plan_id, point, str(number), out=out)
+    assert dying.wait(COMMAND_SECONDS) == -signal.SIGKILL, out.read_text()
     return f"{point} {number}"
 
 
@@ -71,7 +74,7 @@ async def test_a_projection_ends_the_same(pair: Pair, home: Path, seed: int) -> 
     await change(hhs, "UPDATE case_file SET office = 'XXX', due_at = now() + interval '1 year'")
     planned = await plan(hhs)
 
-    where = kills(home, planned, seed)
+    where = await kills(hhs, home, planned, seed)
     found = await replay.find(hhs.store, str(planned.plan.plan_id))
     ran = await run(hhs, planned)
 
@@ -92,7 +95,7 @@ async def test_a_stream_ends_the_same(pair: Pair, home: Path, redis: Redis, seed
     hhs = pair.hhs
     planned = await plan(hhs, to=f"stream:{COPY}")
 
-    where = kills(home, planned, seed)
+    where = await kills(hhs, home, planned, seed)
     async with History.open(hhs.settings.redis_url_required, settings=hhs.settings.bus) as history:
         ran = await run(hhs, planned, sink=StreamSink(history, COPY))
 
@@ -109,7 +112,7 @@ async def test_a_file_ends_the_same(pair: Pair, home: Path, tmp_path: Path, seed
     path.parent.mkdir()
     planned = await plan(hhs, to=f"file:{path}")
 
-    where = kills(home, planned, seed)
+    where = await kills(hhs, home, planned, seed)
     with replay.opened(planned.plan.target) as sink:
         ran = await run(hhs, planned, sink=sink)
 
