@@ -127,13 +127,14 @@ class Walk:
         """Read a share of messages. Raises `EvidenceError` at the first difference."""
         self.early, self.given = [], {}
         before: UUID | None = None
-        async with aclosing(store.kept(self.tx, share)) as messages:
-            async for message in messages:
-                await self._check(message, self.weighing)
-                # Several records may claim to be its own: it is held to each, and counted once.
-                self.counts.messages += message.message_id != before
-                before = message.message_id
-                if self.progress is not None and self.counts.messages % store.ROWS_A_READ == 0:
+        async with aclosing(store.kept(self.tx, share)) as parts:
+            async for messages in parts:
+                for message in messages:
+                    await self._check(message, self.weighing)
+                    # Several records may claim to be its own: it is held to each, counted once.
+                    self.counts.messages += message.message_id != before
+                    before = message.message_id
+                if self.progress is not None:
                     self.progress(self.counts.messages)
         await self._compare_moments()
         await self._compare_answers()
@@ -387,22 +388,52 @@ class Walk:
         return _Answer(receipts=receipts, taken_at=taken_at)
 
 
+_SIGNED = (
+    "message_id",
+    "envelope_hash",
+    "stream",
+    "generation",
+    "sequence",
+    "kind",
+    "notice_id",
+    "revision",
+    "record_id",
+    "state",
+)
+
+
 def _differing(message: Kept, envelope: Envelope) -> str | None:
     """Return the first column that says something else than the signed bytes."""
     attributes = envelope.attributes
-    pairs = (
-        ("message_id", message.message_id, attributes.id),
-        ("envelope_hash", message.envelope_hash, envelope.hash),
-        ("stream", message.stream, attributes.stream),
-        ("generation", message.generation, attributes.generation),
-        ("sequence", message.sequence, attributes.sequence),
-        ("kind", message.kind, str(attributes.kind)),
-        ("notice_id", message.notice_id, attributes.subject),
-        ("revision", message.revision, attributes.revision),
-        ("record_id", message.points_to_it, True),
-        ("state", message.state == "control", message.state is not None and _control(envelope)),
+    stored = (
+        message.message_id,
+        message.envelope_hash,
+        message.stream,
+        message.generation,
+        message.sequence,
+        message.kind,
+        message.notice_id,
+        message.revision,
+        message.points_to_it,
+        message.state == "control",
     )
-    return next((name for name, stored, signed in pairs if stored != signed), None)
+    signed = (
+        attributes.id,
+        envelope.hash,
+        attributes.stream,
+        attributes.generation,
+        attributes.sequence,
+        attributes.kind,
+        attributes.subject,
+        attributes.revision,
+        True,
+        message.state is not None and _control(envelope),
+    )
+    if stored == signed:
+        return None
+    return next(
+        name for name, ours, said in zip(_SIGNED, stored, signed, strict=True) if ours != said
+    )
 
 
 def _control(envelope: Envelope) -> bool:

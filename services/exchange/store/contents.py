@@ -154,13 +154,12 @@ async def _at(tx: Transaction, place: str, before: int) -> tuple[str, int, int]:
     return stream, generation, sequence
 
 
-async def kept(tx: Transaction, share: Share) -> AsyncGenerator[Kept]:
-    """Yield the messages of a share, some hundred in memory at a time."""
+async def kept(tx: Transaction, share: Share) -> AsyncGenerator[list[Kept]]:
+    """Yield the messages of a share in their order, some hundred at a time."""
     async with tx.cursor(name=f"kept_{uuid4().hex}", row_factory=args_row(Kept)) as cursor:
-        cursor.itersize = ROWS_A_READ
         await cursor.execute(_KEPT[share.place], asdict(share), binary=True)
-        async for row in cursor:
-            yield row
+        while rows := await cursor.fetchmany(ROWS_A_READ):
+            yield rows
 
 
 _SET_ASIDE = """
