@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -280,6 +281,29 @@ async def test_what_a_second_process_did_not_read_is_read_by_the_first(
         # It answered once, and perhaps its next answer was already on the way.
         assert 0 < read.walk.counts.messages < one.messages
         assert await read.finish() == one
+
+
+async def test_what_was_refused_and_taken_later_came_when_it_was_refused(whole_life: Life) -> None:
+    """Its record is of the later moment and says since when; else the refusal tells it."""
+    hhs = whole_life.pair.hhs
+    early = (
+        "SELECT i.message_id, i.received_at FROM inbox AS i JOIN record AS r USING (record_id)"
+        " WHERE i.received_at < r.recorded_at AND i.state = 'applied'"
+    )
+    [(message_id, came_at)] = await rows(hhs, early)
+    came = (message_id, came_at)
+
+    async with hhs.store.transaction() as tx:
+        found = await shares.set_aside(tx, [came, (message_id, came_at - timedelta(seconds=1))])
+    assert found == {came}
+    assert (await verify_contents(hhs.store)).difference is None
+    moved = "UPDATE inbox SET received_at = received_at - interval '1 second' WHERE message_id = "
+    await spoil(hhs.store, f"{moved}'{message_id}'")
+    difference = (await verify_contents(hhs.store)).difference
+
+    assert difference is not None
+    where = {"table": "inbox", "message_id": message_id, "column": "received_at"}
+    assert (difference.code, difference.where) == ("NB-3142", where)
 
 
 async def test_a_ledger_with_a_revoked_key_is_read_by_one_process(
