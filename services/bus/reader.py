@@ -360,6 +360,7 @@ class Reader:
         except UnavailableError:
             raise
         except Exception:
+            # Whatever it is, the entry stays pending and is tried again; others go on.
             log.exception("failure could not be noted", entry_id=entry.entry_id)
         self._try_later(entry)
         return []
