@@ -214,8 +214,13 @@ async def is_sealed(agency: Agency) -> bool:
     return await value(agency, query) == 0
 
 
-_COSIGNED = "SELECT count(*) FROM cosignature WHERE size = (SELECT max(size) FROM checkpoint)"
 OWED = "SELECT count(*) FROM peer_head WHERE owed"
+# One statement sees one moment: asked one after the other, a record may be sealed in between, and
+# the checkpoint before it is the one that was cosigned.
+_SETTLED = (
+    "SELECT (SELECT count(*) FROM cosignature WHERE size = (SELECT max(size) FROM checkpoint)) = %s"
+    " AND NOT EXISTS (SELECT FROM peer_head WHERE owed) AND NOT EXISTS (SELECT FROM unsealed)"
+)
 
 
 async def settled(pair: Pair, *, cosignatures: int = 1) -> bool:
@@ -223,9 +228,4 @@ async def settled(pair: Pair, *, cosignatures: int = 1) -> bool:
 
     `cosignatures` counts those under each: one, and one more for each further witness.
     """
-    for agency in (pair.ice, pair.hhs):
-        if await value(agency, _COSIGNED) != cosignatures or await value(agency, OWED) != 0:
-            return False
-        if await value(agency, "SELECT count(*) FROM unsealed") != 0:
-            return False
-    return True
+    return all([await value(each, _SETTLED, cosignatures) for each in (pair.ice, pair.hhs)])
