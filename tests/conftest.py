@@ -10,6 +10,7 @@ removing the files of thousands of databases there had cost a third of all the t
 import gc
 import os
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -36,6 +37,11 @@ hypothesis.load_profile("house")
 # Files that are held in memory; a container's are often 64 MB.
 MEMORY = Path("/dev/shm")  # noqa: S108 - its files are in a folder of our own
 MEMORY_BYTES_MIN = 4 * 2**30
+
+
+def pytest_configure() -> None:
+    """Let the commands that tests start hear Ctrl-C, also where a shell started us with `&`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

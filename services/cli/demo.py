@@ -7,6 +7,7 @@ that they work. It ends with every process it started ended, and exits 0 only if
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -112,6 +113,8 @@ def demo(
     ] = False,
 ) -> None:
     """Run the main job end to end, with embedded servers; about half a minute, exit 0."""
+    # Whoever ends it from outside means what Ctrl-C means: both agencies end with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     session = session_of(ctx)
     home = session.home / "demo"
     _make_room(home)

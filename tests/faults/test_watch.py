@@ -65,7 +65,10 @@ class Watcher:
     def end(self, number: signal.Signals) -> int:
         """Send a signal, and wait for the end."""
         self.process.send_signal(number)
-        _, remarks = self.process.communicate(timeout=COMMAND_SECONDS)
+        try:
+            _, remarks = self.process.communicate(timeout=COMMAND_SECONDS)
+        finally:
+            self.process.kill()
         self.remarks += remarks.decode()
         return self.process.returncode
 

@@ -3,10 +3,12 @@
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from schemas.errors import UnavailableError
 from services.cli import demo
+from services.embedded import in_use
 from tests.command_line import COMMAND_SECONDS, CommandLine, until
 
 
@@ -31,12 +33,33 @@ def test_the_demo_serves_until_it_is_interrupted_and_nobody_takes_its_home(tmp_p
         assert (again.code, "NB-7036" in again.err) == (9, True)
         assert watched.code == 0
         assert {"received", "taken", "closed"} <= {row.split(",")[3] for row in lines(watched.out)}
-    finally:
         served.send_signal(signal.SIGINT)
         _, rest = served.communicate(timeout=COMMAND_SECONDS)
+    finally:
+        served.terminate()
+        served.wait(COMMAND_SECONDS)
     assert served.returncode == 130
     assert b"Both agencies ended; everything is still in" in rest
     assert living.json("--agency ice ledger verify")["valid"]
+
+
+@pytest.mark.timeout(120)
+def test_a_demo_that_is_ended_from_outside_ends_both_agencies(tmp_path: Path) -> None:
+    going = CommandLine(tmp_path / "home").start("demo --rows 400")
+    try:
+        assert going.stderr is not None
+        while b"ICE finds" not in (line := going.stderr.readline()):
+            assert line
+        agencies = psutil.Process(going.pid).children()
+        going.terminate()
+        going.communicate(timeout=COMMAND_SECONDS)
+    finally:
+        going.kill()
+
+    assert len(agencies) >= 2
+    assert going.returncode == 130
+    assert not any(each.is_running() for each in agencies)
+    assert not in_use(tmp_path / "home/demo")
 
 
 def lines(csv: str) -> list[str]:
