@@ -26,6 +26,7 @@ from services.exchange.relay import Relay
 from services.exchange.store import heads
 from services.exchange.upkeep import Upkeep
 from services.ledger.records import make_record
+from services.ledger.store import append as put_on_record
 from tests.agencies import Pair, a_notice, accept, value
 
 LIVE = "{ice.hhs.live.0}:out"
@@ -203,6 +204,12 @@ def receipts(
 async def rotate(pair: Pair) -> None:
     """Let ICE sign with a key that HHS does not trust yet."""
     await rotation.rotate_signing_key(pair.ice, actor="tester")
+
+
+async def grow(agency: Agency) -> None:
+    """Put something on record that is no message."""
+    async with agency.store.transaction() as tx:
+        await put_on_record(tx, [make_record("keys.rotated", time=datetime.now(UTC))])
 
 
 async def is_sealed(agency: Agency) -> bool:

@@ -58,8 +58,16 @@ def test_a_demo_that_is_ended_from_outside_ends_both_agencies(tmp_path: Path) ->
 
     assert len(agencies) >= 2
     assert going.returncode == 130
-    assert not any(each.is_running() for each in agencies)
+    until("the end of all", lambda: not any(map(lives, agencies)))
     assert not in_use(tmp_path / "home/demo")
+
+
+def lives(process: psutil.Process) -> bool:
+    """Tell whether it runs; who ended and lost its parent may wait for ever to be reaped."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def lines(csv: str) -> list[str]:

@@ -18,11 +18,10 @@ from services.exchange.heads import Heads
 from services.exchange.store import heads as store
 from services.exchange.witnessed import times_of
 from services.ledger import tree
-from services.ledger.records import make_record
-from services.ledger.store import append, log
+from services.ledger.store import log
 from services.ledger.verify import verify
 from tests.agencies import Pair, a_notice, accept, answered, trust, two_agencies, until, value
-from tests.steps import LIVE, OWED, attributes_of, is_sealed, rotate, rows, said, settled
+from tests.steps import LIVE, OWED, attributes_of, grow, is_sealed, rotate, rows, said, settled
 
 HEADS = "SELECT count(*) FROM sent WHERE kind = 'head'"
 READ = "SELECT highest FROM peer_read WHERE stream = %s"
@@ -259,12 +258,6 @@ async def test_a_head_under_a_key_that_is_not_trusted_yet_is_no_dead_letter(pair
         await accept(pair.ice, a_notice())
         await until(lambda: settled(pair), "cosigned again")
     assert await value(pair.hhs, "SELECT count(*) FROM dead_letter") == 0
-
-
-async def grow(agency: Agency) -> None:
-    """Put something on record that is no message."""
-    async with agency.store.transaction() as tx:
-        await append(tx, [make_record("keys.rotated", time=datetime.now(UTC))])
 
 
 async def is_some(agency: Agency, query: str) -> bool:

@@ -18,7 +18,7 @@ from services.proof.members import MANIFEST
 from tests.agencies import until
 from tests.bundles import Members, members_of, names_in, ours, run_verify, signed_again, written
 from tests.lives import Life
-from tests.steps import change, settled
+from tests.steps import change, grow, is_sealed, settled
 
 
 def flipped(data: bytes) -> bytes:
@@ -64,6 +64,10 @@ async def test_what_a_cheating_maker_signs_anew_is_refused_where_it_does_not_fit
 ) -> None:
     """The maker holds its own keys: what it cannot do is make the other agency's evidence."""
     ice, first, second = worked_life.pair.ice, worked_life.notices[2], worked_life.notices[5]
+    # The newest checkpoint is one that answers nothing, however fast all else went.
+    await grow(ice)
+    async with worked_life.pair.running(ice=("sealer",), hhs=("sealer",)):
+        await until(lambda: is_sealed(ice), "sealed")
     of_first = await members_of(ice, tmp_path, first, reason="a drill")
     of_second = await members_of(ice, tmp_path, second)
     [of_hhs, *_] = [await members_of(worked_life.pair.hhs, tmp_path, first)]
