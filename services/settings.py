@@ -26,6 +26,7 @@ from schemas.checkpoint import COSIGNATURE, Verifier
 from schemas.errors import EvidenceError, RejectedError, UnavailableError
 
 Agency = Literal["ice", "hhs"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 PREFIX = "NOTICEBUS_"
 # Read by the command line and by tests, not by `Settings`.
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
     anchor: Path | None = None
     database_url: str | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, repr=False)
+    log_level: LogLevel = "INFO"
     domain: str = Field(default="", pattern=r"^[a-z0-9][a-z0-9.-]*$|^$", max_length=120)
     relay: RelaySettings = RelaySettings()
     delivery: DeliverySettings = DeliverySettings()

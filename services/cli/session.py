@@ -118,12 +118,13 @@ class Session:
         from services import telemetry
         from services.embedded import attach
 
+        settings = self.settings
+        quiet, chatty = (settings.log_level, "DEBUG") if process else ("ERROR", "INFO")
         telemetry.configure(
             agency=self.agency,
             process=process or "cli",
-            level="INFO" if process or self.given.verbose else "ERROR",
+            level=chatty if self.given.verbose else quiet,
         )
-        settings = self.settings
         known = {
             name: url
             for name, url in (

@@ -128,7 +128,6 @@ class Ground:
                 env={
                     **os.environ,
                     "NOTICEBUS_HTTP_PORT": str(port),
-                    "NOTICEBUS_LOG": "WARNING",
                     **environment,
                 },
                 stdout=log,

@@ -172,3 +172,17 @@ def test_rebuild_without_redis_is_exit_7(noticebus: CommandLine, servers: Server
 def idle_seconds(client: Redis) -> float:
     consumers: Any = client.xinfo_consumers(STREAM, "hhs")
     return min(float(each["idle"]) / 1000 for each in consumers)
+
+
+def test_how_much_a_running_agency_says_is_set(noticebus: CommandLine, servers: Servers) -> None:
+    written = noticebus.home / "ice.log"
+    usual = written.read_text(encoding="utf-8")
+    chatty = CommandLine(noticebus.home, {"NOTICEBUS_LOG_LEVEL": "DEBUG"})
+
+    with chatty.running("ice"):
+        until("a line for programmers", lambda: '"level": "debug"' in written.read_text())
+
+    assert '"agency runs"' in usual
+    assert '"level": "debug"' not in usual
+    refused = CommandLine(noticebus.home, {"NOTICEBUS_LOG_LEVEL": "LOUD"})("run ice")
+    assert (refused.code, "NOTICEBUS_LOG_LEVEL" in refused.err) == (2, True)

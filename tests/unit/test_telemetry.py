@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 from uuid import UUID
 
 import httpx
@@ -52,6 +53,20 @@ def test_a_line_is_json_with_utc_time_agency_and_process(lines: io.StringIO) -> 
     assert str(line["time"]).endswith("Z")
     assert (line["event"], line["attempt"], line["level"]) == ("notice delivered", 2, "info")
     assert (line["agency"], line["process"]) == ("ice", "relay")
+
+
+def test_below_its_level_a_line_is_neither_written_nor_looked_through(lines: io.StringIO) -> None:
+    class Costly(dict[str, object]):
+        def items(self) -> NoReturn:
+            pytest.fail("looked through")
+
+    telemetry.configure(agency="ice", process="relay", level="WARNING", stream=lines)
+    log = structlog.get_logger()
+
+    log.info("messages taken", row=Costly(count=1))
+    log.warning("reader waits")
+
+    assert [json.loads(line)["event"] for line in lines.getvalue().splitlines()] == ["reader waits"]
 
 
 def test_personal_fields_are_dropped_at_any_depth(lines: io.StringIO) -> None:
