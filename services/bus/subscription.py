@@ -111,8 +111,11 @@ class Subscription:
             self._ended()
 
 
-def _parse(raw: Mapping[str, Any]) -> RedisBatchStreamMessage:
-    """Wrap a batch without looking into it: bytes are judged by who verifies them."""
+async def _parse(raw: Mapping[str, Any]) -> RedisBatchStreamMessage:
+    """Wrap a batch without looking into it: bytes are judged by who verifies them.
+
+    A coroutine function: FastStream would run anything else in a thread, batch after batch.
+    """
     return RedisBatchStreamMessage(
         raw_message=raw,
         body=b"",
