@@ -32,6 +32,7 @@ from services.exchange.parties import PARTY_CHANNEL
 from services.exchange.relay import Relay
 from services.exchange.status import Status
 from services.exchange.store import outgoing
+from services.exchange.threads import share_often
 from services.exchange.upkeep import Upkeep
 from services.exchange.waiting import pause, unless_stopped, until_set
 from services.exchange.witness import Witness
@@ -261,6 +262,7 @@ async def serve(
 ) -> None:
     """Run an agency's parts until SIGTERM, SIGINT or `stop`; health and metrics over HTTP."""
     collect_seldom()
+    share_often()
     ending = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
