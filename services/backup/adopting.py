@@ -242,10 +242,10 @@ async def _begin_log(tx: Transaction, ring: KeyRing, record: Record, now: dateti
     frontier = grow([], 0, [leaf_hash(record.record)])
     root = root_of(frontier, 1)
     await ledger.begin(tx, origin=ring.log_key.name, root=EMPTY_ROOT)
-    await ledger.number(tx, size=0, records=[record_id])
-    await ledger.move_head(
+    await ledger.extend(
         tx,
-        size=1,
+        before=0,
+        records=[record_id],
         frontier=frontier,
         root=root,
         note=sign_checkpoint(1, root, ring.log_key),

@@ -25,7 +25,7 @@ from services.exchange.effects import Answered, Effects
 from services.exchange.intake import Arrived, sort_out
 from services.exchange.outbox import WINDOW_CHANNEL
 from services.exchange.receipts import Batch, verify_batch
-from services.exchange.store import answered, dead, incoming, outgoing, voided
+from services.exchange.store import answered, dead, incoming, voided
 from services.exchange.store.incoming import InboxRow
 from services.exchange.store.renewals import SIGNED_BY_REVOKED
 from services.ledger.records import make_record
@@ -62,25 +62,17 @@ class Control:
         generation = arrived[0].envelope.attributes.generation
         named = [message.envelope.attributes for message in arrived]
         async with self.agency.store.pipelined() as tx:
-            highest, known, holders, waited = await together(
+            highest, (known, holders), waited = await together(
                 incoming.lock_stream(tx, stream, generation),
-                incoming.known(tx, [each.id for each in named]),
-                incoming.taken_sequences(tx, stream, generation, [e.sequence for e in named]),
+                incoming.before(
+                    tx, stream, generation, [e.id for e in named], [e.sequence for e in named]
+                ),
                 dead.any_open(tx),
             )
             fresh, _ = sort_out(arrived, known, holders)
             if not fresh:
                 return
             attributes = [message.envelope.attributes for message in fresh]
-            await outgoing.keep_envelopes(
-                tx, [(message.envelope.attributes.id, message.entry.jws) for message in fresh]
-            )
-            if attributes[0].kind is Kind.REFUSAL:
-                carried = [(each.id, _refusal(bodies[each.id])) for each in attributes]
-                await refusals.take(tx, self.agency, self.effects, carried, now)
-            else:
-                (message,) = fresh
-                await self._take_one(tx, message, bodies[attributes[0].id], now)
             rows = [
                 InboxRow(
                     message_id=message.envelope.attributes.id,
@@ -90,10 +82,17 @@ class Control:
                     revision=None,
                     envelope_hash=message.envelope.hash,
                     state="control",
+                    envelope=message.entry.jws,
                 )
                 for message in fresh
             ]
             await incoming.add(tx, stream, generation, rows, now)
+            if attributes[0].kind is Kind.REFUSAL:
+                carried = [(each.id, _refusal(bodies[each.id])) for each in attributes]
+                await refusals.take(tx, self.agency, self.effects, carried, now)
+            else:
+                (message,) = fresh
+                await self._take_one(tx, message, bodies[attributes[0].id], now)
             if waited:
                 hashes = [sha256(message.entry.jws).digest() for message in fresh]
                 await dead.resolve(tx, hashes, now)
@@ -183,7 +182,7 @@ class Control:
         )
         # The window has room again.
         await notify(tx, WINDOW_CHANNEL)
-        log.info("receipts verified", count=len(named), size=checkpoint.size)
+        log.debug("receipts verified", count=len(named), size=checkpoint.size)
 
     async def _resend(
         self, tx: Transaction, attributes: Attributes, resend: Resend, now: datetime

@@ -19,6 +19,7 @@ from schemas.envelope import Kind
 from schemas.reply import Resend
 from services.exchange import outbox
 from services.exchange.agency import Agency
+from services.exchange.store import gaps as store
 from services.exchange.store import incoming
 from services.ledger.records import make_record
 from services.ledger.store import Transaction, append
@@ -119,7 +120,7 @@ async def note_void(
 
     Returns how many of them had not arrived.
     """
-    gaps = await incoming.gaps_of(tx, stream, generation)
+    gaps = await store.of(tx, stream, generation)
     arrival = close(highest, gaps, first, last)
     await _note(tx, stream, generation, highest, arrival, now)
     missing = sum(end - start + 1 for start, end in arrival.closed)
@@ -154,7 +155,7 @@ async def note_arrivals(
     if sequences and min(sequences) == highest + 1 and max(sequences) == highest + len(sequences):
         await incoming.set_highest(tx, stream, generation, max(sequences))
         return
-    gaps = await incoming.gaps_of(tx, stream, generation)
+    gaps = await store.of(tx, stream, generation)
     await _note(tx, stream, generation, highest, arrive(highest, gaps, sequences), now)
 
 
@@ -165,7 +166,7 @@ async def _note(
         await incoming.set_highest(tx, stream, generation, arrival.highest)
     if not arrival.closed and not arrival.opened:
         return
-    await incoming.change_gaps(
+    await store.change(
         tx, stream, generation, closed=arrival.closed, opened=arrival.opened, now=now
     )
     found = [gap for gap in arrival.opened if gap[0] > highest]
@@ -190,9 +191,7 @@ async def ask(agency: Agency) -> int:
     settings = agency.settings.delivery
     asked_for = 0
     async with agency.store.transaction() as tx:
-        due = await incoming.due_gaps(
-            tx, now=now, grace=_GRACE_SECONDS, again=settings.gap_ask_seconds
-        )
+        due = await store.due(tx, now=now, grace=_GRACE_SECONDS, again=settings.gap_ask_seconds)
         for gap in due:
             for first, last in holes(gap.first, gap.last, gap.here)[: _RANGES_MAX - asked_for]:
                 asked_for += 1
@@ -204,7 +203,7 @@ async def ask(agency: Agency) -> int:
                     last=last,
                     attempt=gap.asked + 1,
                 )
-            await incoming.asked(tx, gap, now)
+            await store.asked(tx, gap, now)
             if asked_for == _RANGES_MAX:
                 break
     return asked_for

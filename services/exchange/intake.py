@@ -24,7 +24,7 @@ from services.exchange import gaps, superseding
 from services.exchange.agency import Agency
 from services.exchange.effects import Effects, Taken
 from services.exchange.outbox import OUTBOX_CHANNELS
-from services.exchange.store import dead, incoming, outgoing
+from services.exchange.store import dead, incoming
 from services.exchange.store.incoming import InboxRow, Known
 from services.exchange.store.published import republish_messages
 from services.exchange.store.renewals import Content, repeated
@@ -88,10 +88,11 @@ class Intake:
         named = [message.envelope.attributes for message in arrived]
         notices = {each.subject for each in named if each.subject is not None}
         async with self.agency.store.pipelined() as tx:
-            highest, known, holders, reached, waited = await together(
+            highest, (known, holders), reached, waited = await together(
                 incoming.lock_stream(tx, stream, generation),
-                incoming.known(tx, [each.id for each in named]),
-                incoming.taken_sequences(tx, stream, generation, [e.sequence for e in named]),
+                incoming.before(
+                    tx, stream, generation, [e.id for e in named], [e.sequence for e in named]
+                ),
                 incoming.applied(tx, sorted(notices)),
                 dead.any_open(tx),
             )
@@ -106,7 +107,7 @@ class Intake:
             lane = fresh[0].attributes.lane
             for kind, count in Counter(message.attributes.kind for message in fresh).items():
                 MESSAGES_RECEIVED.labels(lane, kind).inc(count)
-            log.info("messages taken", stream=stream, count=len(fresh))
+            log.debug("messages taken", stream=stream, count=len(fresh))
 
     async def _take(
         self,
@@ -179,16 +180,13 @@ class Intake:
                     envelope_hash=message.arrived.envelope.hash,
                     state="applied" if message.attributes.id in ready else "held",
                     record_id=record_id,
+                    envelope=message.arrived.entry.jws,
+                    salt=message.salt,
+                    plain=message.plain,
                 )
                 for message, record_id in zip(fresh, record_ids, strict=True)
             ],
             now,
-        )
-        await outgoing.keep_envelopes(
-            tx, [(message.attributes.id, message.arrived.entry.jws) for message in fresh]
-        )
-        await outgoing.keep_payloads(
-            tx, [(message.attributes.id, message.salt, message.plain) for message in fresh]
         )
         if arrived:
             await incoming.set_arrived(tx, arrived)
@@ -298,10 +296,14 @@ async def first_taken(tx: Transaction, message: Arrived) -> Known | None:
     Raises `RejectedError` NB-2151 or NB-2152 when it is a twin of what the inbox holds.
     """
     attributes = message.envelope.attributes
-    before = (await incoming.known(tx, [attributes.id])).get(attributes.id)
-    holders = await incoming.taken_sequences(
-        tx, message.entry.stream, attributes.generation, [attributes.sequence]
+    known, holders = await incoming.before(
+        tx,
+        message.entry.stream,
+        attributes.generation,
+        [attributes.id],
+        [attributes.sequence],
     )
+    before = known.get(attributes.id)
     _refuse_twin(
         message,
         first=message.envelope.hash if before is None else before.envelope_hash,

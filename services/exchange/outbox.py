@@ -113,22 +113,15 @@ async def say(
 
     One that rests on a checkpoint of ours leaves, and wakes the relay, once that one is anchored.
     """
-    streams = await outgoing.streams_by_lane(tx)
-    if not streams:
-        raise UnavailableError("NB-4010")
-    row = outgoing.OutboxRow(
-        stream=streams[Lane.CONTROL][0],
+    await outgoing.say(
+        tx,
         message_id=message_id,
         kind=str(kind),
-        notice_id=None,
-        revision=None,
         correlation_id=correlation_id,
         causation_id=causation_id,
-        commitment=None,
         made_at=made_at,
         body=body,
         checkpoint_size=checkpoint_size,
     )
-    await outgoing.add(tx, [row])
     if checkpoint_size is None:
         await notify(tx, OUTBOX_CHANNELS[Lane.CONTROL])

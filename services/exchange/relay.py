@@ -23,7 +23,7 @@ from services.exchange.agency import Agency
 from services.exchange.indexing import tag_of
 from services.exchange.outbox import OUTBOX_CHANNELS, WINDOW_CHANNEL
 from services.exchange.store import endings, outgoing, parties, published
-from services.exchange.store.outgoing import Numbered, StreamHead, Waiting
+from services.exchange.store.outgoing import Numbered, StreamHead, Waiting, Work
 from services.exchange.threads import off_the_loop
 from services.exchange.waiting import pause, until_set
 from services.ledger.records import Record, make_record
@@ -34,6 +34,10 @@ log = structlog.get_logger()
 
 # Stored bytes that go again need no signing: what they cost is two waits for the disk a round.
 _AGAIN = 2_000
+
+
+class _OutdatedError(Exception):
+    """Our ring or the peer's party file was replaced since they were read."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,8 @@ class Relay:
     healthy: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _full: bool = False
+    # Whether the last step left nothing waiting: then the next one is due when somebody rings.
+    _drained: bool = False
     _publishing: asyncio.Task[None] | None = None
     # How far what goes again is on its way: (generation, sequence).
     _again_up_to: tuple[int, int] | None = None
@@ -66,7 +72,7 @@ class Relay:
                 await pause(stop, patience)
                 patience = min(patience * 2, 5.0)
                 continue
-            if not worked:
+            if not worked or self._drained:
                 await until_set(self.wake, stop, seconds=settings.poll_seconds)
         # What fails now is found in the store by the next run.
         if self._publishing is not None:
@@ -82,8 +88,11 @@ class Relay:
         """Do one batch: what is asked for again, what a crash left, or what is new.
 
         While one batch is on its way to the bus, the next is read, or numbered and signed; batches
-        reach the bus one after the other.
+        reach the bus one after the other. Returns whether there was anything to do.
         """
+        self._drained = False
+        if self._publishing is not None and self._publishing.done():
+            await self.settle()
         async with self.agency.store.glance() as look:
             work = await outgoing.work(look, self.stream)
             head, again = work.head, list[Numbered]()
@@ -105,14 +114,31 @@ class Relay:
             # What was asked for meanwhile may lie below.
             await self.settle()
             return True
-        numbered = await self._number() if work.waiting else []
+        room = self._room(work)
+        numbered = await self._number(room) if work.waiting and room > 0 else []
+        self._drained = len(numbered) < room
         flying = self._publishing is not None
         await self.settle()
         if numbered:
             self._publishing = asyncio.create_task(self._publish(work.head, numbered))
+            self._publishing.add_done_callback(self._reached)
             # On its way first: somebody waits for it, and nobody for the next look.
             await asyncio.sleep(0)
         return bool(numbered) or flying
+
+    def _room(self, work: Work) -> int:
+        """Return how many messages may be numbered now; this relay alone makes them more."""
+        settings = self.agency.settings.relay
+        if self.lane is Lane.CONTROL:
+            return settings.batch_max
+        left = settings.window_max - work.unanswered
+        self._full = left <= 0
+        return min(settings.batch_max, left)
+
+    def _reached(self, publishing: asyncio.Task[None]) -> None:
+        """Look at once why a batch did not reach the bus."""
+        if not publishing.cancelled() and publishing.exception() is not None:
+            self.wake.set()
 
     async def settle(self) -> None:
         """Wait until the batch on its way has reached the bus; raises what stopped it."""
@@ -121,42 +147,36 @@ class Relay:
         if publishing is not None:
             await publishing
 
-    async def _number(self) -> list[Numbered]:
+    async def _number(self, limit: int) -> list[Numbered]:
         """Give waiting messages their sequence; they are durable, with their bytes, on return.
 
         A key that ended meanwhile signs nothing more, and to one that was replaced nothing more is
         encrypted: then ring and party file are read again first. Raises `UnavailableError` NB-3182
         while the ring has no other key.
         """
-        numbered = await self._number_once()
-        if numbered is None:
+        try:
+            return await self._number_once(limit)
+        except _OutdatedError:
             await self.agency.reload()
-            numbered = await self._number_once()
-        if numbered is None:
-            raise UnavailableError("NB-3182", kid=self.agency.ring.signing.kid)
-        return numbered
+        try:
+            return await self._number_once(limit)
+        except _OutdatedError:
+            raise UnavailableError("NB-3182", kid=self.agency.ring.signing.kid) from None
 
-    async def _number_once(self) -> list[Numbered] | None:
+    async def _number_once(self, limit: int) -> list[Numbered]:
         now = datetime.now(UTC)
         async with self.agency.store.pipelined() as tx:
             # Whoever ends a key, or trusts another file, holds all streams: with this one held, the
             # answers stand.
-            head, ended, newest, unanswered = await together(
+            head, ended, newest, waiting = await together(
                 outgoing.lock_head(tx, self.stream),
                 endings.has_ended(tx, self.agency.ring.signing.kid),
                 parties.current(tx, self.agency.peer),
-                outgoing.unanswered(tx, self.stream),
+                outgoing.take(tx, self.stream, limit),
             )
             known = self.agency.directory.fingerprint
             if ended or (head.lane != Lane.CONTROL and newest != known):
-                return None
-            settings = self.agency.settings.relay
-            limit = settings.batch_max
-            if head.lane != Lane.CONTROL:
-                room = settings.window_max - unanswered
-                limit = min(limit, room)
-                self._full = room <= 0
-            waiting = await outgoing.take(tx, self.stream, limit) if limit > 0 else []
+                raise _OutdatedError
             if not waiting:
                 return []
             # Signing and encrypting leave the loop free to answer others meanwhile.
@@ -248,7 +268,7 @@ class Relay:
             if again
             else [(messages[0].sequence, messages[-1].sequence, entries[0], entries[-1])]
         )
-        async with self.agency.store.pipelined() as tx:
+        async with self.agency.store.glance() as tx:
             await published.published(
                 tx,
                 head,
@@ -261,7 +281,7 @@ class Relay:
         else:
             for kind, count in Counter(message.kind for message in messages).items():
                 MESSAGES_PUBLISHED.labels(head.lane, kind).inc(count)
-        log.info(
+        log.debug(
             "messages published",
             stream=self.stream,
             first=messages[0].sequence,

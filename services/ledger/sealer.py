@@ -306,12 +306,12 @@ class Sealer:
         size = head.size + len(batch)
         root = root_of(frontier, size)
         grown, tiles = grow(edge, head.size, leaves)
-        await log.number(tx, size=head.size, records=[each.record_id for each in batch])
         await log.add_tiles(tx, [(tile.level, tile.n, tile.hashes) for tile in tiles])
         note = sign_checkpoint(size, root, self._log_key, self._also)
-        await log.move_head(
+        await log.extend(
             tx,
-            size=size,
+            before=head.size,
+            records=[each.record_id for each in batch],
             frontier=frontier,
             root=root,
             note=note,

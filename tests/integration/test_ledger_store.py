@@ -15,7 +15,7 @@ import pytest
 
 from schemas.errors import ConflictError, RejectedError, UnavailableError
 from services.embedded import PostgresServer
-from services.exchange.store import incoming
+from services.exchange.store import gaps, incoming
 from services.ledger.records import make_record
 from services.ledger.store import Store, Transaction, append, migrate, notify, together
 from services.ledger.store.migration import MIGRATIONS
@@ -144,18 +144,14 @@ async def test_what_is_asked_together_is_answered_in_its_order_behind_the_lock(
 
         async def second() -> tuple[int, list[tuple[int, int]]]:
             async with store.pipelined() as tx:
-                return await together(
-                    incoming.lock_stream(tx, stream, 1), incoming.gaps_of(tx, stream, 1)
-                )
+                return await together(incoming.lock_stream(tx, stream, 1), gaps.of(tx, stream, 1))
 
         async with store.transaction() as first:
             await incoming.lock_stream(first, stream, 1)
             waiting = asyncio.create_task(second())
             await until(lambda: _somebody_waits(url))
             await incoming.set_highest(first, stream, 1, 7)
-            await incoming.change_gaps(
-                first, stream, 1, closed=[], opened=[(2, 3)], now=datetime.now(UTC)
-            )
+            await gaps.change(first, stream, 1, closed=[], opened=[(2, 3)], now=datetime.now(UTC))
 
         assert await waiting == (7, [(2, 3)])
 

@@ -1,4 +1,4 @@
-"""Statements about what comes in: inbox, order of revisions, arrivals and gaps."""
+"""Statements about what comes in: inbox, order of revisions, arrivals, and what answered them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxRow:
-    """A message that is being taken, held or refused."""
+    """A message that is being taken, held or refused.
+
+    `envelope` are its exact bytes, `salt` and `plain` its content; None is not kept here.
+    """
 
     message_id: UUID
     sequence: int
@@ -32,6 +35,9 @@ class InboxRow:
     state: str
     record_id: int | None = None
     answered_by: UUID | None = None
+    envelope: bytes | None = None
+    salt: bytes | None = None
+    plain: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,18 +49,6 @@ class Held:
     revision: int
     envelope: bytes
     received_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """A range of sequences that were not taken; those in `here` did arrive and lie set aside."""
-
-    stream: str
-    generation: int
-    first: int
-    last: int
-    asked: int
-    here: Sequence[int]
 
 
 async def known(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, Known]:
@@ -70,23 +64,78 @@ async def known(tx: Transaction, messages: Sequence[UUID]) -> dict[UUID, Known]:
     }
 
 
-async def taken_sequences(
-    tx: Transaction, stream: str, generation: int, sequences: Sequence[int]
-) -> dict[int, UUID]:
-    """Return which of these sequences the inbox holds, each with its message id."""
+_BEFORE = """
+SELECT message_id, NULL::bigint, envelope_hash, state, record_id, answered_by
+FROM inbox WHERE message_id = ANY(%(messages)b)
+UNION ALL
+SELECT message_id, sequence, NULL, NULL, NULL, NULL
+FROM inbox WHERE stream = %(stream)s AND generation = %(generation)s
+             AND sequence = ANY(%(sequences)b::bigint[])
+"""
+
+
+async def before(
+    tx: Transaction,
+    stream: str,
+    generation: int,
+    messages: Sequence[UUID],
+    sequences: Sequence[int],
+) -> tuple[dict[UUID, Known], dict[int, UUID]]:
+    """Return what the inbox holds under these ids, and which message under these sequences."""
     cursor = await tx.execute(
-        "SELECT sequence, message_id FROM inbox"
-        " WHERE stream = %s AND generation = %s AND sequence = ANY(%b::bigint[])",
-        [stream, generation, list(sequences)],
+        _BEFORE,
+        {
+            "messages": list(messages),
+            "stream": stream,
+            "generation": generation,
+            "sequences": list(sequences),
+        },
     )
-    return {row[0]: row[1] for row in await cursor.fetchall()}
+    held: dict[UUID, Known] = {}
+    holders: dict[int, UUID] = {}
+    for (
+        message_id,
+        sequence,
+        envelope_hash,
+        state,
+        record_id,
+        answered_by,
+    ) in await cursor.fetchall():
+        if sequence is not None:
+            holders[sequence] = message_id
+        else:
+            held[message_id] = Known(
+                envelope_hash=envelope_hash,
+                state=state,
+                record_id=record_id,
+                answered_by=answered_by,
+            )
+    return held, holders
 
 
+# Row, bytes and content in one statement: each message waits for every round trip.
 _ADD = """
+WITH message AS MATERIALIZED (
+    SELECT * FROM unnest(%(message_id)b::uuid[], %(sequence)b::bigint[], %(kind)b::text[],
+                         %(notice_id)b::uuid[], %(revision)b::int[], %(envelope_hash)b::bytea[],
+                         %(state)b::text[], %(record_id)b::bigint[], %(answered_by)b::uuid[],
+                         %(envelope)b::bytea[], %(salt)b::bytea[], %(plain)b::bytea[])
+        AS t (message_id, sequence, kind, notice_id, revision, envelope_hash, state, record_id,
+              answered_by, envelope, salt, plain)
+), kept AS (
+    INSERT INTO envelope (message_id, envelope)
+    SELECT message_id, envelope FROM message WHERE envelope IS NOT NULL
+    ON CONFLICT (message_id) DO NOTHING
+), content AS (
+    INSERT INTO payload (message_id, salt, body)
+    SELECT message_id, salt, plain FROM message WHERE plain IS NOT NULL
+    ON CONFLICT (message_id) DO NOTHING
+)
 INSERT INTO inbox (stream, generation, received_at, message_id, sequence, kind, notice_id,
                    revision, envelope_hash, state, record_id, answered_by)
-SELECT %s, %s, %s, * FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::uuid[], %b::int[],
-                                 %b::bytea[], %b::text[], %b::bigint[], %b::uuid[])
+SELECT %(stream)s, %(generation)s, %(now)s, message_id, sequence, kind, notice_id, revision,
+       envelope_hash, state, record_id, answered_by
+FROM message
 ON CONFLICT (message_id) DO UPDATE
     SET state = EXCLUDED.state, record_id = EXCLUDED.record_id, answered_by = NULL,
         received_at = EXCLUDED.received_at
@@ -97,24 +146,30 @@ ON CONFLICT (message_id) DO UPDATE
 async def add(
     tx: Transaction, stream: str, generation: int, rows: Sequence[InboxRow], now: datetime
 ) -> None:
-    """Write inbox rows in order of message id; one that was refused before is taken after all."""
+    """Write messages in order of their ids; one that was refused before is taken after all.
+
+    Bytes and content that are here already stay as they are.
+    """
     ordered = sorted(rows, key=lambda row: row.message_id)
     await tx.execute(
         _ADD,
-        [
-            stream,
-            generation,
-            now,
-            [r.message_id for r in ordered],
-            [r.sequence for r in ordered],
-            [r.kind for r in ordered],
-            [r.notice_id for r in ordered],
-            [r.revision for r in ordered],
-            [r.envelope_hash for r in ordered],
-            [r.state for r in ordered],
-            [r.record_id for r in ordered],
-            [r.answered_by for r in ordered],
-        ],
+        {
+            "stream": stream,
+            "generation": generation,
+            "now": now,
+            "message_id": [r.message_id for r in ordered],
+            "sequence": [r.sequence for r in ordered],
+            "kind": [r.kind for r in ordered],
+            "notice_id": [r.notice_id for r in ordered],
+            "revision": [r.revision for r in ordered],
+            "envelope_hash": [r.envelope_hash for r in ordered],
+            "state": [r.state for r in ordered],
+            "record_id": [r.record_id for r in ordered],
+            "answered_by": [r.answered_by for r in ordered],
+            "envelope": [r.envelope for r in ordered],
+            "salt": [r.salt for r in ordered],
+            "plain": [r.plain for r in ordered],
+        },
     )
 
 
@@ -325,97 +380,6 @@ async def set_highest(tx: Transaction, stream: str, generation: int, highest: in
     await tx.execute(
         "UPDATE stream_in SET highest = %s WHERE stream = %s AND generation = %s",
         [highest, stream, generation],
-    )
-
-
-async def gaps_of(tx: Transaction, stream: str, generation: int) -> list[tuple[int, int]]:
-    """Return the open gaps of a stream as (first, last), ascending."""
-    cursor = await tx.execute(
-        "SELECT first_sequence, last_sequence FROM gap"
-        " WHERE stream = %s AND generation = %s ORDER BY first_sequence",
-        [stream, generation],
-    )
-    return [(row[0], row[1]) for row in await cursor.fetchall()]
-
-
-async def change_gaps(
-    tx: Transaction,
-    stream: str,
-    generation: int,
-    *,
-    closed: Sequence[tuple[int, int]],
-    opened: Sequence[tuple[int, int]],
-    now: datetime,
-) -> None:
-    """Replace gaps: what a closed one leaves open keeps its age and its number of requests."""
-    former = []
-    if closed:
-        cursor = await tx.execute(
-            "DELETE FROM gap WHERE stream = %s AND generation = %s"
-            " AND first_sequence = ANY(%b::bigint[])"
-            " RETURNING first_sequence, last_sequence, detected_at, asked_at, asked",
-            [stream, generation, [first for first, _ in closed]],
-        )
-        former = await cursor.fetchall()
-    rows = []
-    for first, last in opened:
-        within = next((old for old in former if old[0] <= first and last <= old[1]), None)
-        rows.append((first, last, *(within[2:] if within else (now, None, 0))))
-    if rows:
-        await tx.execute(
-            "INSERT INTO gap (stream, generation, first_sequence, last_sequence, detected_at,"
-            " asked_at, asked) SELECT %s, %s, * FROM unnest(%b::bigint[], %b::bigint[],"
-            " %b::timestamptz[], %b::timestamptz[], %b::int[])",
-            [stream, generation, *([row[part] for row in rows] for part in range(5))],
-        )
-
-
-# Gaps that are due to be asked for: never asked, or the last request has had its time (doubling, at
-# most five minutes). What lies here as a dead letter, or is being tried, did arrive; asking would
-# bring the same bytes, so a gap of nothing else is not due. Nor is what a person gave up, except
-# as forged: what its supposed sender really sent under that sequence never arrived.
-_DUE = """
-SELECT g.stream, g.generation, g.first_sequence, g.last_sequence, g.asked, h.here
-FROM gap AS g
-CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(sequence), '{}') AS here FROM (
-        SELECT d.sequence FROM dead_letter AS d
-        WHERE d.stream = g.stream AND d.generation = g.generation
-          AND d.sequence BETWEEN g.first_sequence AND g.last_sequence
-          AND (d.state = 'open' OR d.state = 'discarded' AND 'FORGED' IS DISTINCT FROM (
-                  SELECT x.code FROM discard AS x WHERE x.dead_id = d.dead_id
-                  ORDER BY x.discard_id DESC LIMIT 1))
-        UNION
-        SELECT a.sequence FROM attempt AS a
-        WHERE a.stream = g.stream AND a.generation = g.generation
-          AND a.sequence BETWEEN g.first_sequence AND g.last_sequence
-          AND a.failed_at > %(now)s - interval '5 minutes'
-    ) AS arrived
-) AS h
-WHERE (g.asked_at IS NULL AND g.detected_at <= %(now)s - %(grace)s * interval '1 second'
-       OR g.asked_at <= %(now)s
-            - least(%(again)s * power(2, least(g.asked, 12)), 300) * interval '1 second')
-  AND cardinality(h.here) <= g.last_sequence - g.first_sequence
-ORDER BY g.stream, g.generation, g.first_sequence LIMIT 100
-FOR UPDATE OF g SKIP LOCKED
-"""
-
-
-async def due_gaps(tx: Transaction, *, now: datetime, grace: float, again: float) -> list[Gap]:
-    """Return gaps to ask for now, held until the transaction ends."""
-    cursor = await tx.execute(_DUE, {"now": now, "grace": grace, "again": again})
-    return [
-        Gap(stream=row[0], generation=row[1], first=row[2], last=row[3], asked=row[4], here=row[5])
-        for row in await cursor.fetchall()
-    ]
-
-
-async def asked(tx: Transaction, gap: Gap, now: datetime) -> None:
-    """Note that a gap was asked for."""
-    await tx.execute(
-        "UPDATE gap SET asked_at = %s, asked = asked + 1"
-        " WHERE stream = %s AND generation = %s AND first_sequence = %s",
-        [now, gap.stream, gap.generation, gap.first],
     )
 
 

@@ -70,20 +70,6 @@ class StreamHead:
     published: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """A run of entries handed to the bus in one go."""
-
-    publication_id: int
-    first_sequence: int
-    last_sequence: int
-    first_entry: str
-    last_entry: str
-    published_at: datetime
-    acknowledged_seen_at: datetime | None
-    overdue: bool
-
-
 # Each stream once; a second declaration changes nothing.
 _DECLARE = """
 INSERT INTO stream_out (stream, lane, partition, generation)
@@ -138,12 +124,16 @@ async def streams_by_lane(tx: Transaction) -> Mapping[str, Sequence[str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What there is to do for a stream: sent once more, left by a crash, not numbered yet."""
+    """What there is to do for a stream: sent once more, left by a crash, not numbered yet.
+
+    `unanswered` are the numbered messages of its generation that still wait for their answer.
+    """
 
     head: StreamHead
     again: bool
     left: bool
     waiting: bool
+    unanswered: int
 
 
 # One look at everything a relay may have to do. What rests on a checkpoint of ours stays until that
@@ -153,7 +143,9 @@ SELECT stream, lane, partition, generation, next_sequence, published,
        EXISTS (SELECT FROM republish AS r WHERE r.stream = o.stream),
        next_sequence > published + 1,
        EXISTS (SELECT FROM outbox AS w WHERE w.stream = o.stream
-               AND coalesce(w.checkpoint_size, 0) <= coalesce((SELECT size FROM anchored), 0))
+               AND coalesce(w.checkpoint_size, 0) <= coalesce((SELECT size FROM anchored), 0)),
+       (SELECT count(*) FROM sent AS s WHERE s.stream = o.stream AND s.generation = o.generation
+        AND s.answer IS NULL)
 FROM stream_out AS o WHERE stream = %s
 """
 
@@ -175,6 +167,7 @@ async def work(tx: Transaction, stream: str) -> Work:
         again=row[6],
         left=row[7],
         waiting=row[8],
+        unanswered=row[9],
     )
 
 
@@ -226,6 +219,41 @@ async def add(tx: Transaction, rows: Sequence[OutboxRow]) -> None:
     )
 
 
+# The lane `control` is never partitioned. Without streams of ours there is none, and this fails.
+_SAY = """
+INSERT INTO outbox (stream, message_id, kind, correlation_id, causation_id, made_at, body,
+                    checkpoint_size)
+VALUES ((SELECT stream FROM stream_out WHERE lane = 'control'), %(message_id)s, %(kind)s,
+        %(correlation_id)s, %(causation_id)s, %(made_at)s, %(body)b, %(checkpoint_size)s)
+"""
+
+
+async def say(
+    tx: Transaction,
+    *,
+    message_id: UUID,
+    kind: str,
+    correlation_id: UUID,
+    causation_id: UUID | None,
+    made_at: datetime,
+    body: bytes,
+    checkpoint_size: int | None,
+) -> None:
+    """Append a control message to the outbox, in one statement that waits for no answer."""
+    await tx.execute(
+        _SAY,
+        {
+            "message_id": message_id,
+            "kind": kind,
+            "correlation_id": correlation_id,
+            "causation_id": causation_id,
+            "made_at": made_at,
+            "body": body,
+            "checkpoint_size": checkpoint_size,
+        },
+    )
+
+
 async def keep_payloads(tx: Transaction, payloads: Sequence[tuple[UUID, bytes, bytes]]) -> None:
     """Store (message id, salt, canonical body): the plain content, which retention may erase."""
     await tx.execute(
@@ -274,12 +302,25 @@ async def take(tx: Transaction, stream: str, limit: int) -> list[Waiting]:
     ]
 
 
+# Messages, their bytes and the stream's next sequence in one statement: none is without the others.
 _NUMBER = """
-INSERT INTO sent (stream, generation, sequence, message_id, kind, notice_id, revision,
-                  envelope_hash, sequenced_at, answer)
-SELECT %s, %s, t.sequence, t.message_id, t.kind, t.notice_id, t.revision, t.envelope_hash, %s, %s
-FROM unnest(%b::bigint[], %b::uuid[], %b::text[], %b::uuid[], %b::int[], %b::bytea[])
-    AS t (sequence, message_id, kind, notice_id, revision, envelope_hash)
+WITH message AS MATERIALIZED (
+    SELECT * FROM unnest(%(sequence)b::bigint[], %(message_id)b::uuid[], %(kind)b::text[],
+                         %(notice_id)b::uuid[], %(revision)b::int[], %(envelope_hash)b::bytea[],
+                         %(envelope)b::bytea[])
+        AS t (sequence, message_id, kind, notice_id, revision, envelope_hash, envelope)
+), numbered AS (
+    INSERT INTO sent (stream, generation, sequence, message_id, kind, notice_id, revision,
+                      envelope_hash, sequenced_at, answer)
+    SELECT %(stream)s, %(generation)s, sequence, message_id, kind, notice_id, revision,
+           envelope_hash, %(now)s, %(answer)s
+    FROM message
+), kept AS (
+    INSERT INTO envelope (message_id, envelope)
+    SELECT message_id, envelope FROM message
+    ON CONFLICT (message_id) DO NOTHING
+)
+UPDATE stream_out SET next_sequence = %(next_sequence)s WHERE stream = %(stream)s
 """
 
 
@@ -289,23 +330,20 @@ async def number(
     """Keep numbered messages with their bytes and move the stream's next sequence past them."""
     await tx.execute(
         _NUMBER,
-        [
-            head.stream,
-            head.generation,
-            now,
-            "none" if head.lane == "control" else None,
-            [m.sequence for m in messages],
-            [m.message_id for m in messages],
-            [m.kind for m in messages],
-            [m.notice_id for m in messages],
-            [m.revision for m in messages],
-            [m.envelope_hash for m in messages],
-        ],
-    )
-    await keep_envelopes(tx, [(m.message_id, m.envelope) for m in messages])
-    await tx.execute(
-        "UPDATE stream_out SET next_sequence = %s WHERE stream = %s",
-        [messages[-1].sequence + 1, head.stream],
+        {
+            "stream": head.stream,
+            "generation": head.generation,
+            "now": now,
+            "answer": "none" if head.lane == "control" else None,
+            "next_sequence": messages[-1].sequence + 1,
+            "sequence": [m.sequence for m in messages],
+            "message_id": [m.message_id for m in messages],
+            "kind": [m.kind for m in messages],
+            "notice_id": [m.notice_id for m in messages],
+            "revision": [m.revision for m in messages],
+            "envelope_hash": [m.envelope_hash for m in messages],
+            "envelope": [m.envelope for m in messages],
+        },
     )
 
 
@@ -317,20 +355,6 @@ async def keep_envelopes(tx: Transaction, envelopes: Sequence[tuple[UUID, bytes]
         " ON CONFLICT (message_id) DO NOTHING",
         [[e[0] for e in envelopes], [e[1] for e in envelopes]],
     )
-
-
-_UNANSWERED = """
-SELECT count(*) FROM stream_out AS o
-JOIN sent AS s ON s.stream = o.stream AND s.generation = o.generation AND s.answer IS NULL
-WHERE o.stream = %s
-"""
-
-
-async def unanswered(tx: Transaction, stream: str) -> int:
-    """Return how many numbered messages of a stream's generation still wait for their answer."""
-    cursor = await tx.execute(_UNANSWERED, [stream])
-    row = await cursor.fetchone()
-    return int(row[0]) if row else 0
 
 
 async def count_waiting(tx: Transaction, stream: str) -> int:

@@ -391,6 +391,8 @@ class _Patient(AsyncCursor[Row]):
 
     async def _let_others_ask(self) -> None:
         if self._pipelined:
+            # Twice: some of those who ask along with it ask several things together themselves.
+            await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     @property

@@ -91,23 +91,6 @@ async def waiting(tx: Transaction, *, after: int, limit: int) -> list[Waiting]:
     ]
 
 
-# Numbers a batch: its first record gets the size as its index. One statement, so that numbering
-# and leaving the queue cannot part.
-_NUMBER = """
-WITH left_queue AS (
-    DELETE FROM unsealed WHERE record_id = ANY(%(records)b::bigint[])
-)
-INSERT INTO log_entry (record_index, record_id)
-SELECT %(size)s + number - 1, record_id
-FROM unnest(%(records)b::bigint[]) WITH ORDINALITY AS t (record_id, number)
-"""
-
-
-async def number(tx: Transaction, *, size: int, records: Sequence[int]) -> None:
-    """Give records their indexes from `size` on, in the order given; inside `gapless`."""
-    await tx.execute(_NUMBER, {"size": size, "records": list(records)}, prepare=True)
-
-
 @dataclass(slots=True)
 class Numbering:
     """A batch that is being numbered: the size of the log before it, once that is known."""
@@ -140,10 +123,17 @@ async def add_tiles(tx: Transaction, tiles: Sequence[tuple[int, int, bytes]]) ->
 
 SEALED_CHANNEL = "sealed"
 
-# The head moves and its checkpoint is kept in one statement: neither is ever without the other.
-# Whoever follows the log is told once both are committed.
-_MOVE = """
-WITH moved AS (
+# One statement: records leave the queue as they get their places, the first one that of the size
+# before, and the head moves as its checkpoint is kept. None is ever without the others. Whoever
+# follows the log is told once all are committed.
+_EXTEND = """
+WITH left_queue AS (
+    DELETE FROM unsealed WHERE record_id = ANY(%(records)b::bigint[])
+), numbered AS (
+    INSERT INTO log_entry (record_index, record_id)
+    SELECT %(before)s + number - 1, record_id
+    FROM unnest(%(records)b::bigint[]) WITH ORDINALITY AS t (record_id, number)
+), moved AS (
     UPDATE log_head SET size = %(size)s, frontier = %(frontier)b::bytea[], root = %(root)b
 ), kept AS (
     INSERT INTO checkpoint (size, root, note, sealed_at)
@@ -153,20 +143,26 @@ SELECT pg_notify('sealed', '')
 """
 
 
-async def move_head(
+async def extend(
     tx: Transaction,
     *,
-    size: int,
+    before: int,
+    records: Sequence[int],
     frontier: Sequence[bytes],
     root: bytes,
     note: str,
     sealed_at: datetime,
 ) -> None:
-    """Move the head to a new size, and keep the checkpoint that says so."""
+    """Append records, by their ids and in the order given, to a log of `before` records.
+
+    The head moves, and the checkpoint that says so is kept. Inside `gapless`.
+    """
     await tx.execute(
-        _MOVE,
+        _EXTEND,
         {
-            "size": size,
+            "before": before,
+            "records": list(records),
+            "size": before + len(records),
             "frontier": list(frontier),
             "root": root,
             "note": note,
