@@ -73,6 +73,13 @@ class Control:
             if not fresh:
                 return
             attributes = [message.envelope.attributes for message in fresh]
+            if attributes[0].kind is Kind.REFUSAL:
+                carried = [(each.id, _refusal(bodies[each.id])) for each in attributes]
+                await refusals.take(tx, self.agency, self.effects, carried, now)
+            else:
+                (message,) = fresh
+                await self._take_one(tx, message, bodies[attributes[0].id], now)
+            # Last: what asks for control messages that came before finds none of these.
             rows = [
                 InboxRow(
                     message_id=message.envelope.attributes.id,
@@ -87,12 +94,6 @@ class Control:
                 for message in fresh
             ]
             await incoming.add(tx, stream, generation, rows, now)
-            if attributes[0].kind is Kind.REFUSAL:
-                carried = [(each.id, _refusal(bodies[each.id])) for each in attributes]
-                await refusals.take(tx, self.agency, self.effects, carried, now)
-            else:
-                (message,) = fresh
-                await self._take_one(tx, message, bodies[attributes[0].id], now)
             if waited:
                 hashes = [sha256(message.entry.jws).digest() for message in fresh]
                 await dead.resolve(tx, hashes, now)

@@ -92,7 +92,11 @@ class Relay:
         """
         self._drained = False
         if self._publishing is not None and self._publishing.done():
+            went_again = self._again_up_to is not None
             await self.settle()
+            if went_again:
+                # What was asked for meanwhile may lie below.
+                return True
         async with self.agency.store.glance() as look:
             work = await outgoing.work(look, self.stream)
             head, again = work.head, list[Numbered]()
@@ -111,7 +115,7 @@ class Relay:
             await self._publish(work.head, left)
             return True
         if self._again_up_to is not None:
-            # What was asked for meanwhile may lie below.
+            # As above.
             await self.settle()
             return True
         room = self._room(work)
@@ -127,7 +131,11 @@ class Relay:
         return bool(numbered) or flying
 
     def _room(self, work: Work) -> int:
-        """Return how many messages may be numbered now; this relay alone makes them more."""
+        """Return how many messages may be numbered now.
+
+        No other relay adds to what is unanswered; a restore at the peer opens answered messages
+        again, whatever the window holds.
+        """
         settings = self.agency.settings.relay
         if self.lane is Lane.CONTROL:
             return settings.batch_max

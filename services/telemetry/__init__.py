@@ -19,8 +19,11 @@ from structlog.typing import Processor
 
 from services.telemetry.redaction import describe_error, redact
 
-# Chatty at INFO, or writing values of their own.
-QUIET = ("faststream", "asyncio", "uvicorn.access", "alembic", "sqlalchemy", "psycopg.pool")
+# Chatty at INFO or DEBUG, or writing values of their own.
+QUIET = (
+    "faststream", "asyncio", "uvicorn.access", "alembic", "sqlalchemy", "psycopg", "redis",
+    "httpcore", "httpx",
+)  # fmt: skip
 
 
 def configure(

@@ -10,11 +10,13 @@ from uuid_utils.compat import uuid7
 from schemas.envelope import Kind, Lane
 from schemas.errors import RejectedError
 from services.bus import Publisher
+from services.embedded import RedisServer
 from services.exchange.effects import Taken
 from services.exchange.held import apply_held
+from services.exchange.process import Process
 from services.exchange.relay import Relay
-from tests.agencies import Pair, a_notice, accept, answered, two_agencies, until, value
-from tests.steps import attributes_of, change, on_stream, tell_no_heads
+from tests.agencies import Pair, a_notice, accept, answered, running, two_agencies, until, value
+from tests.steps import attributes_of, change, on_stream, relay, tell_no_heads
 
 LIVE = "{ice.hhs.live.0}:out"
 CONTROL = "{hhs.ice.control.0}:out"
@@ -267,3 +269,50 @@ async def test_a_relay_numbers_no_more_at_once_than_is_set(
                 lengths.append(await value(pair.ice, "SELECT count(*) FROM sent"))
 
     assert lengths[:3] == [3, 6, 7]
+
+
+async def test_what_goes_again_is_settled_before_anything_new_is_numbered(pair: Pair) -> None:
+    """`bus rebuild` steps a relay while something goes again, and means to number nothing."""
+    await accept(pair.ice, a_notice())
+    await relay(pair.ice, LIVE)
+    asked = "INSERT INTO republish VALUES (%s, 1, 1, 'asked', now())"
+    await change(pair.ice, asked, LIVE)
+    await accept(pair.ice, a_notice())
+    async with bus(pair) as publisher:
+        one = Relay(pair.ice, LIVE, Lane.LIVE, publisher)
+        assert await one.step()
+        await until(lambda: is_some(pair, "SELECT count(*) = 0 FROM republish"), "gone again")
+        assert len(await on_stream(pair, LIVE)) == 2
+
+        assert await one.step()
+
+        assert await value(pair.ice, "SELECT count(*) FROM sent") == 1
+        while await one.step():
+            pass
+    assert await value(pair.ice, "SELECT count(*) FROM sent") == 2
+
+
+async def test_a_batch_that_did_not_reach_the_bus_goes_as_soon_as_that_is_back(
+    home: Path, database: Callable[[str], str], own_redis: RedisServer
+) -> None:
+    """Though nobody rings, and the next look is a minute away."""
+    relay = {"poll_seconds": 60}
+    async with (
+        two_agencies(home, database, own_redis.url, relay=relay) as pair,
+        running(pair.ice, pair.ice_noted, ("relay",)) as process,
+    ):
+        await until(lambda: at_work(process), "the relays at work")
+        own_redis.kill()
+        await accept(pair.ice, a_notice())
+        await until(lambda: is_some(pair, "SELECT count(*) > 0 FROM sent"), "numbered")
+        own_redis.start()
+        published = "SELECT count(*) = 1 FROM stream_out WHERE lane = 'live' AND published = 1"
+        await until(lambda: is_some(pair, published), "on the bus")
+
+
+async def at_work(process: Process) -> bool:
+    return len(process.relays) > 0 and all(each.healthy for each in process.relays)
+
+
+async def is_some(pair: Pair, query: str) -> bool:
+    return await value(pair.ice, query) is True

@@ -126,7 +126,8 @@ async def streams_by_lane(tx: Transaction) -> Mapping[str, Sequence[str]]:
 class Work:
     """What there is to do for a stream: sent once more, left by a crash, not numbered yet.
 
-    `unanswered` are the numbered messages of its generation that still wait for their answer.
+    `unanswered` are the numbered messages of its generation that still wait for their answer; they
+    are counted only where something waits to be numbered.
     """
 
     head: StreamHead
@@ -142,11 +143,18 @@ _WORK = """
 SELECT stream, lane, partition, generation, next_sequence, published,
        EXISTS (SELECT FROM republish AS r WHERE r.stream = o.stream),
        next_sequence > published + 1,
-       EXISTS (SELECT FROM outbox AS w WHERE w.stream = o.stream
-               AND coalesce(w.checkpoint_size, 0) <= coalesce((SELECT size FROM anchored), 0)),
-       (SELECT count(*) FROM sent AS s WHERE s.stream = o.stream AND s.generation = o.generation
-        AND s.answer IS NULL)
-FROM stream_out AS o WHERE stream = %s
+       new.waiting,
+       CASE WHEN new.waiting THEN (
+           SELECT count(*) FROM sent AS s
+           WHERE s.stream = o.stream AND s.generation = o.generation AND s.answer IS NULL
+       ) ELSE 0 END
+FROM stream_out AS o
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM outbox AS w WHERE w.stream = o.stream
+                   AND coalesce(w.checkpoint_size, 0) <= coalesce((SELECT size FROM anchored), 0))
+        AS waiting
+) AS new
+WHERE o.stream = %s
 """
 
 
