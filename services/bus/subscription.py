@@ -99,6 +99,8 @@ class Subscription:
 
     async def stop(self) -> None:
         """Let the batch under way finish, stop reading, and close the connections."""
+        # That its tasks end is our doing from here on, and no trouble.
+        self._ended = _nothing
         tasks = [*self._tasks, *self._subscriber.tasks]
         await self._subscriber.stop()
         # FastStream cancels its tasks and walks away; their connections close under them.
@@ -109,6 +111,10 @@ class Subscription:
     def _hear(self, level: int) -> None:
         if level >= logging.ERROR:
             self._ended()
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _parse(raw: Mapping[str, Any]) -> RedisBatchStreamMessage:

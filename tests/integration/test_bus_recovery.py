@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -190,6 +191,32 @@ async def test_a_clean_stop_leaves_nothing_pending(redis_url: str, publisher: Pu
         await publisher.publish(STREAM, numbered(1, 50))
 
     assert await pending(redis_url) == 0
+
+
+async def test_what_was_read_and_not_handed_over_is_taken_at_a_clean_stop(
+    redis_url: str, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastStream drops the read that is under way when it stops; Redis has handed it out."""
+    from faststream.redis.subscriber.usecases.stream_subscriber import StreamBatchSubscriber
+
+    async def keep(self: Any, read: Callable[[str], Awaitable[object]]) -> None:
+        await read(self.last_id)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(StreamBatchSubscriber, "_get_msgs", keep)
+    recipient = Recipient()
+    await publisher.publish(STREAM, numbered(1, 50))
+
+    async with running(a_reader(redis_url, recipient)):
+        await until(lambda: is_pending(redis_url, 50))
+        assert recipient.taken == []
+
+    assert recipient.taken == numbered(1, 50)
+    assert await pending(redis_url) == 0
+
+
+async def is_pending(redis_url: str, count: int) -> bool:
+    return await pending(redis_url) == count
 
 
 async def test_a_frozen_subscription_is_noticed_and_replaced(
