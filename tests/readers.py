@@ -46,6 +46,7 @@ class Recipient:
     attempts: dict[bytes, int] = field(default_factory=dict)
     set_aside: list[bytes] = field(default_factory=list)
     away: bool = False
+    forgetful: bool = False
 
     async def take(self, entries: Sequence[Entry]) -> list[Verdict]:
         self.calls.append(list(entries))
@@ -63,6 +64,8 @@ class Recipient:
     async def failed(self, entry: Entry, error: Exception) -> bool:
         if self.away:
             raise UnavailableError("NB-5001", reason="a test took it away")
+        if self.forgetful:
+            raise ValueError("a failure that cannot be noted")
         self.attempts[entry.jws] = self.attempts.get(entry.jws, 0) + 1
         if self.attempts[entry.jws] < SETTINGS.delivery.attempts_max:
             return False

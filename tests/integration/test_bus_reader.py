@@ -110,6 +110,25 @@ async def test_one_raising_entry_among_a_hundred_does_not_stop_the_others(
     assert len(alone) == 5
 
 
+async def test_a_failure_that_cannot_be_noted_leaves_its_entry_pending_and_stops_nobody(
+    redis_url: str, publisher: Publisher
+) -> None:
+    recipient = Recipient(poison={b"message 2"}, forgetful=True)
+
+    async with running(a_reader(redis_url, recipient)) as reader:
+        await publisher.publish(STREAM, numbered(1, 3))
+        await until(lambda: len(recipient.calls) > 6 and len(recipient.taken) == 2)
+        assert recipient.taken == [b"message 1", b"message 3"]
+        assert await pending(redis_url) == 1
+        assert reader.healthy
+
+        recipient.poison.clear()
+
+        await until(lambda: recipient.taken[2:] == [b"message 2"])
+        await until_acknowledged(redis_url)
+    assert (recipient.attempts, recipient.set_aside) == ({}, [])
+
+
 async def test_an_outage_of_the_store_counts_for_no_message_and_ends_by_itself(
     redis_url: str, publisher: Publisher
 ) -> None:
