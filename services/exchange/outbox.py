@@ -89,7 +89,6 @@ async def accept(tx: Transaction, drafts: Sequence[Draft]) -> None:
                 causation_id=draft.causation_id,
                 commitment=draft.commitment,
                 made_at=draft.made_at,
-                body=None,
             )
         )
     await outgoing.add(tx, rows)

@@ -125,7 +125,7 @@ class Relay:
         await self.settle()
         if numbered:
             self._publishing = asyncio.create_task(self._publish(work.head, numbered))
-            self._publishing.add_done_callback(self._reached)
+            self._publishing.add_done_callback(self._look_if_failed)
             # On its way first: somebody waits for it, and nobody for the next look.
             await asyncio.sleep(0)
         return bool(numbered) or flying
@@ -143,7 +143,7 @@ class Relay:
         self._full = left <= 0
         return min(settings.batch_max, left)
 
-    def _reached(self, publishing: asyncio.Task[None]) -> None:
+    def _look_if_failed(self, publishing: asyncio.Task[None]) -> None:
         """Look at once why a batch did not reach the bus."""
         if not publishing.cancelled() and publishing.exception() is not None:
             self.wake.set()

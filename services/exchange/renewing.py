@@ -90,7 +90,6 @@ async def _again(tx: Transaction, lost: Sequence[Signed], now: datetime) -> None
                 causation_id=cause,
                 commitment=bound,
                 made_at=attributes.time,
-                body=None,
             )
         )
         payloads.append((new, each.salt, each.body))

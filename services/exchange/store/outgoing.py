@@ -10,10 +10,7 @@ from services.ledger.store import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """A message that waits for its sequence; `body` is set for control messages alone.
-
-    `checkpoint_size` is the checkpoint of ours that it rests on, None where it rests on none.
-    """
+    """A message for a person or a case that waits for its sequence; its content lies beside it."""
 
     stream: str
     message_id: UUID
@@ -24,8 +21,6 @@ class OutboxRow:
     causation_id: UUID | None
     commitment: bytes | None
     made_at: datetime
-    body: bytes | None
-    checkpoint_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,14 +196,14 @@ async def lock_head(tx: Transaction, stream: str) -> StreamHead:
 # One statement for any number of messages; positions follow the order given.
 _ADD = """
 INSERT INTO outbox (stream, message_id, kind, notice_id, revision, correlation_id, causation_id,
-                    commitment, made_at, body, checkpoint_size)
+                    commitment, made_at)
 SELECT * FROM unnest(%b::text[], %b::uuid[], %b::text[], %b::uuid[], %b::int[], %b::uuid[],
-                     %b::uuid[], %b::bytea[], %b::timestamptz[], %b::bytea[], %b::bigint[])
+                     %b::uuid[], %b::bytea[], %b::timestamptz[])
 """
 
 
 async def add(tx: Transaction, rows: Sequence[OutboxRow]) -> None:
-    """Append messages to the outbox."""
+    """Append messages of the lanes `live` and `backlog` to the outbox."""
     await tx.execute(
         _ADD,
         [
@@ -221,8 +216,6 @@ async def add(tx: Transaction, rows: Sequence[OutboxRow]) -> None:
             [r.causation_id for r in rows],
             [r.commitment for r in rows],
             [r.made_at for r in rows],
-            [r.body for r in rows],
-            [r.checkpoint_size for r in rows],
         ],
     )
 
@@ -247,7 +240,10 @@ async def say(
     body: bytes,
     checkpoint_size: int | None,
 ) -> None:
-    """Append a control message to the outbox, in one statement that waits for no answer."""
+    """Append a control message to the outbox, in one statement that waits for no answer.
+
+    `checkpoint_size` is the checkpoint of ours that it rests on, None where it rests on none.
+    """
     await tx.execute(
         _SAY,
         {
